@@ -1,0 +1,38 @@
+//! The file layer under log and lake: few operations, each with a stated durability.
+//!
+//! Nothing counts that was not fsynced: file bytes by [`File::sync`], directory entries (create, rename, remove) by
+//! [`Files::sync_dir`] of the folder. `disk` is the real one; `sim` forgets, at a cut, everything that was not synced, and
+//! can fail any call, so that crash tests can show a missing fsync.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// A file open for appending.
+pub trait File: Send + Debug {
+    /// Appends all of `bytes`; on error an unknown prefix of them may be there.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Makes the file's bytes and length durable (not its directory entry).
+    fn sync(&mut self) -> io::Result<()>;
+    /// Cuts the file to `len` bytes; durable after [`sync`](Self::sync).
+    fn truncate(&mut self, len: u64) -> io::Result<()>;
+}
+
+/// The operations on a file system that log and lake need. Paths are absolute or relative to the layer's root.
+pub trait Files: Send + Sync + Debug {
+    /// Creates a file that must not exist yet.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn File>>;
+    /// Opens an existing file for appending.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn File>>;
+    fn len(&self, path: &Path) -> io::Result<u64>;
+    fn read(&self, path: &Path, range: Range<u64>) -> io::Result<Vec<u8>>;
+    /// Names of the files (not folders) directly in `folder`, sorted; empty where the folder does not exist.
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Renames within one file system, replacing `to`.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    fn create_dir_all(&self, folder: &Path) -> io::Result<()>;
+    /// Makes the entries of `folder` durable.
+    fn sync_dir(&self, folder: &Path) -> io::Result<()>;
+}

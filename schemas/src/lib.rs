@@ -1,0 +1,30 @@
+//! The contract: every table's columns, declared once, and what is derived from them.
+//!
+//! - [`table`] holds the column kinds, the row builder and the `table!` macro;
+//! - [`event`], [`quarantine`], [`ledger`], [`alert`] and [`order`] declare one table each;
+//! - [`docs`] turns a declaration into its reference page and its JSON Schema;
+//! - [`access`] says who is asking;
+//! - [`id`] makes the ids (events, alerts, orders) and the partition of an agent;
+//! - [`sources`] embeds the built-in mapping files of `schemas/sources/`.
+//!
+//! No IO, no clock, no async: time and bytes are handed in. A test in `muster` keeps it so.
+
+pub mod access;
+pub mod alert;
+pub mod docs;
+pub mod event;
+pub mod id;
+pub mod ledger;
+pub mod order;
+pub mod quarantine;
+pub mod sources;
+pub mod table;
+
+pub use access::{Holder, Principal, Verb};
+pub use alert::AlertRow;
+pub use event::{EventRow, Events};
+pub use order::OrderRow;
+pub use table::{Column, Hop, Kind, RowBuilder, SchemaError, Table};
+
+/// All tables, in the order in which documentation lists them.
+pub static TABLES: &[&Table] = &[&event::TABLE, &quarantine::TABLE, &ledger::TABLE, &alert::TABLE, &order::TABLE];

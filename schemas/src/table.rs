@@ -1,0 +1,491 @@
+//! Column kinds, the row builder, and the macro that declares a table.
+//!
+//! A declaration is a list of `name: required|optional Kind { doc, unit, ocsf, ecs, otel }`. From it `table!` makes
+//! the static [`Table`], one index constant a column (`col::agent_id`), a reader that borrows the typed arrays of a
+//! batch, and an owned row. The mapping engine fills columns by index through [`RowBuilder`]; code that knows its
+//! columns uses the row. There is no third way into a batch.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Float64Builder, Int32Builder, Int64Builder,
+    ListArray, ListBuilder, RecordBatch, StringArray, StringBuilder, StructArray, StructBuilder,
+    TimestampMicrosecondBuilder,
+};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use serde::{Deserialize, Serialize};
+
+/// What a column holds. Lists name their items `element`, as Delta readers do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// UTF-8 text.
+    Str,
+    /// Microseconds since the Unix epoch, UTC.
+    Time,
+    /// Days since the Unix epoch, UTC.
+    Date,
+    Bool,
+    I32,
+    I64,
+    F64,
+    /// A list of texts.
+    Strs,
+    /// A list of delegation hops, root principal first.
+    Hops,
+    /// Bytes that need not be text.
+    Bytes,
+}
+
+/// One column of a table: the only place where it is described.
+#[derive(Debug)]
+pub struct Column {
+    pub name: &'static str,
+    pub group: &'static str,
+    pub kind: Kind,
+    pub required: bool,
+    pub doc: &'static str,
+    /// Unit or set of values; empty where the meaning says it all.
+    pub unit: &'static str,
+    /// OCSF attribute path with the version that has it.
+    pub ocsf: &'static str,
+    pub ecs: &'static str,
+    pub otel: &'static str,
+}
+
+/// A declared table.
+#[derive(Debug)]
+pub struct Table {
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub columns: &'static [Column],
+}
+
+/// One principal of a delegation chain (RFC 8693 section 4.1, flattened; root first).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hop {
+    /// `user`, `agent` or `service`.
+    pub kind: String,
+    pub id: String,
+    pub issuer: Option<String>,
+}
+
+/// A batch does not have the columns of the table it is said to be of.
+#[derive(Debug)]
+pub struct SchemaError {
+    pub table: &'static str,
+    pub column: &'static str,
+    pub found: Option<DataType>,
+}
+
+impl std::fmt::Display for SchemaError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { table, column, found } = self;
+        match found {
+            Some(found) => write!(f, "column {column} of table {table} has the unexpected type {found}"),
+            None => write!(f, "column {column} of table {table} is missing"),
+        }
+    }
+}
+
+impl std::error::Error for SchemaError {}
+
+impl Kind {
+    pub fn data_type(self) -> DataType {
+        match self {
+            Kind::Str => DataType::Utf8,
+            Kind::Time => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Kind::Date => DataType::Date32,
+            Kind::Bool => DataType::Boolean,
+            Kind::I32 => DataType::Int32,
+            Kind::I64 => DataType::Int64,
+            Kind::F64 => DataType::Float64,
+            Kind::Strs => DataType::List(strs_item()),
+            Kind::Hops => DataType::List(hops_item()),
+            Kind::Bytes => DataType::Binary,
+        }
+    }
+
+    /// The name of the kind in documentation.
+    pub fn label(self) -> &'static str {
+        match self {
+            Kind::Str => "text",
+            Kind::Time => "timestamp (µs, UTC)",
+            Kind::Date => "date",
+            Kind::Bool => "boolean",
+            Kind::I32 => "int32",
+            Kind::I64 => "int64",
+            Kind::F64 => "float64",
+            Kind::Strs => "list of text",
+            Kind::Hops => "list of {kind, id, issuer}",
+            Kind::Bytes => "bytes",
+        }
+    }
+}
+
+fn strs_item() -> Arc<Field> {
+    Arc::new(Field::new("element", DataType::Utf8, true))
+}
+
+fn hop_fields() -> Fields {
+    Fields::from(vec![
+        Field::new("kind", DataType::Utf8, true),
+        Field::new("id", DataType::Utf8, true),
+        Field::new("issuer", DataType::Utf8, true),
+    ])
+}
+
+fn hops_item() -> Arc<Field> {
+    Arc::new(Field::new("element", DataType::Struct(hop_fields()), true))
+}
+
+impl Table {
+    pub fn schema(&self) -> SchemaRef {
+        let field = |c: &Column| Field::new(c.name, c.kind.data_type(), !c.required);
+        Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>()))
+    }
+
+    pub fn index_of(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|c| c.name == name)
+    }
+
+    /// The array of column `index` as the concrete type `A`.
+    pub fn array<'a, A: 'static>(&self, batch: &'a RecordBatch, index: usize) -> Result<&'a A, SchemaError> {
+        let column = &self.columns[index];
+        let missing = |found| SchemaError { table: self.name, column: column.name, found };
+        // Batches that this process made have the declared order; older or projected ones are found by name.
+        let array = match batch.schema_ref().fields().get(index) {
+            Some(field) if field.name() == column.name => batch.column(index),
+            _ => batch.column_by_name(column.name).ok_or_else(|| missing(None))?,
+        };
+        array.as_any().downcast_ref::<A>().ok_or_else(|| missing(Some(array.data_type().clone())))
+    }
+}
+
+enum Slot {
+    Str(StringBuilder),
+    Time(TimestampMicrosecondBuilder),
+    Date(Date32Builder),
+    Bool(BooleanBuilder),
+    I32(Int32Builder),
+    I64(Int64Builder),
+    F64(Float64Builder),
+    Strs(ListBuilder<StringBuilder>),
+    Hops(ListBuilder<StructBuilder>),
+    Bytes(BinaryBuilder),
+}
+
+impl Slot {
+    fn new(kind: Kind) -> Self {
+        match kind {
+            Kind::Str => Slot::Str(StringBuilder::new()),
+            Kind::Time => Slot::Time(TimestampMicrosecondBuilder::new().with_timezone("UTC")),
+            Kind::Date => Slot::Date(Date32Builder::new()),
+            Kind::Bool => Slot::Bool(BooleanBuilder::new()),
+            Kind::I32 => Slot::I32(Int32Builder::new()),
+            Kind::I64 => Slot::I64(Int64Builder::new()),
+            Kind::F64 => Slot::F64(Float64Builder::new()),
+            Kind::Strs => Slot::Strs(ListBuilder::new(StringBuilder::new()).with_field(strs_item())),
+            Kind::Hops => {
+                let hops = StructBuilder::from_fields(hop_fields(), 0);
+                Slot::Hops(ListBuilder::new(hops).with_field(hops_item()))
+            }
+            Kind::Bytes => Slot::Bytes(BinaryBuilder::new()),
+        }
+    }
+
+    fn append_null(&mut self) {
+        match self {
+            Slot::Str(b) => b.append_null(),
+            Slot::Time(b) => b.append_null(),
+            Slot::Date(b) => b.append_null(),
+            Slot::Bool(b) => b.append_null(),
+            Slot::I32(b) => b.append_null(),
+            Slot::I64(b) => b.append_null(),
+            Slot::F64(b) => b.append_null(),
+            Slot::Strs(b) => b.append_null(),
+            Slot::Hops(b) => b.append_null(),
+            Slot::Bytes(b) => b.append_null(),
+        }
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        match self {
+            Slot::Str(b) => ArrayBuilder::finish(b),
+            Slot::Time(b) => ArrayBuilder::finish(b),
+            Slot::Date(b) => ArrayBuilder::finish(b),
+            Slot::Bool(b) => ArrayBuilder::finish(b),
+            Slot::I32(b) => ArrayBuilder::finish(b),
+            Slot::I64(b) => ArrayBuilder::finish(b),
+            Slot::F64(b) => ArrayBuilder::finish(b),
+            Slot::Strs(b) => ArrayBuilder::finish(b),
+            Slot::Hops(b) => ArrayBuilder::finish(b),
+            Slot::Bytes(b) => ArrayBuilder::finish(b),
+        }
+    }
+}
+
+/// Fills a table's columns a row at a time, by column index. A column is set at most once a row; what is not set when
+/// the row ends is null. Setting a column of another kind, or ending a row without a required column, is a bug and panics.
+pub struct RowBuilder {
+    table: &'static Table,
+    schema: SchemaRef,
+    slots: Vec<Slot>,
+    set: u128,
+    required: u128,
+    rows: usize,
+}
+
+macro_rules! setter {
+    ($name:ident, $slot:ident, $type:ty) => {
+        #[inline]
+        pub fn $name(&mut self, column: usize, value: $type) {
+            self.mark(column);
+            match &mut self.slots[column] {
+                Slot::$slot(builder) => builder.append_value(value),
+                _ => panic!("column {} is not {}", self.table.columns[column].name, stringify!($slot)),
+            }
+        }
+    };
+}
+
+impl RowBuilder {
+    pub fn new(table: &'static Table) -> Self {
+        assert!(table.columns.len() <= 128, "the set of filled columns is a u128");
+        let required = table.columns.iter().enumerate().filter(|(_, c)| c.required).fold(0, |set, (i, _)| set | 1 << i);
+        let slots = table.columns.iter().map(|c| Slot::new(c.kind)).collect();
+        RowBuilder { table, schema: table.schema(), slots, set: 0, required, rows: 0 }
+    }
+
+    /// Rows ended since the last [`finish`](Self::finish).
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether the row under construction has a value in `column`.
+    #[inline]
+    pub fn is_set(&self, column: usize) -> bool {
+        self.set >> column & 1 == 1
+    }
+
+    #[inline]
+    fn mark(&mut self, column: usize) {
+        assert!(!self.is_set(column), "column {} is set twice in one row", self.table.columns[column].name);
+        self.set |= 1 << column;
+    }
+
+    setter!(str, Str, &str);
+    setter!(time, Time, i64);
+    setter!(date, Date, i32);
+    setter!(bool, Bool, bool);
+    setter!(i32, I32, i32);
+    setter!(i64, I64, i64);
+    setter!(f64, F64, f64);
+    setter!(bytes, Bytes, &[u8]);
+
+    pub fn strs<S: AsRef<str>>(&mut self, column: usize, values: impl IntoIterator<Item = S>) {
+        self.mark(column);
+        let Slot::Strs(builder) = &mut self.slots[column] else {
+            panic!("column {} is not Strs", self.table.columns[column].name)
+        };
+        for value in values {
+            builder.values().append_value(value.as_ref());
+        }
+        builder.append(true);
+    }
+
+    pub fn hops(&mut self, column: usize, hops: &[Hop]) {
+        self.mark(column);
+        let Slot::Hops(builder) = &mut self.slots[column] else {
+            panic!("column {} is not Hops", self.table.columns[column].name)
+        };
+        for hop in hops {
+            let parts = [Some(hop.kind.as_str()), Some(hop.id.as_str()), hop.issuer.as_deref()];
+            for (i, part) in parts.into_iter().enumerate() {
+                let field = builder.values().field_builder::<StringBuilder>(i);
+                field.expect("a hop has three text fields").append_option(part);
+            }
+            builder.values().append(true);
+        }
+        builder.append(true);
+    }
+
+    /// Ends the row: what was not set becomes null.
+    pub fn end_row(&mut self) {
+        let missing = self.required & !self.set;
+        if missing != 0 {
+            let column = self.table.columns[missing.trailing_zeros() as usize].name;
+            panic!("required column {column} of {} is not set", self.table.name);
+        }
+        let mut unset = !self.set & (u128::MAX >> (128 - self.slots.len()));
+        while unset != 0 {
+            self.slots[unset.trailing_zeros() as usize].append_null();
+            unset &= unset - 1;
+        }
+        self.set = 0;
+        self.rows += 1;
+    }
+
+    /// The rows so far as a batch; the builder is empty afterwards and keeps its columns.
+    pub fn finish(&mut self) -> RecordBatch {
+        assert!(self.set == 0, "a row of {} is not ended", self.table.name);
+        self.rows = 0;
+        let arrays = self.slots.iter_mut().map(Slot::finish).collect();
+        RecordBatch::try_new(self.schema.clone(), arrays).expect("builders make the declared columns")
+    }
+}
+
+/// The texts of row `row` of a `Strs` column.
+pub fn strs_at(array: &ListArray, row: usize) -> Vec<String> {
+    use arrow::array::Array;
+    if array.is_null(row) {
+        return Vec::new();
+    }
+    let values = array.value(row);
+    let texts = values.as_any().downcast_ref::<StringArray>().expect("a Strs column holds texts");
+    texts.iter().flatten().map(str::to_owned).collect()
+}
+
+/// The hops of row `row` of a `Hops` column.
+pub fn hops_at(array: &ListArray, row: usize) -> Vec<Hop> {
+    use arrow::array::Array;
+    if array.is_null(row) {
+        return Vec::new();
+    }
+    let values = array.value(row);
+    let hops = values.as_any().downcast_ref::<StructArray>().expect("a Hops column holds structs");
+    let text = |field: usize, i: usize| {
+        let texts = hops.column(field).as_any().downcast_ref::<StringArray>().expect("a hop has text fields");
+        texts.is_valid(i).then(|| texts.value(i).to_owned())
+    };
+    let hop = |i| Hop { kind: text(0, i).unwrap_or_default(), id: text(1, i).unwrap_or_default(), issuer: text(2, i) };
+    (0..hops.len()).map(hop).collect()
+}
+
+/// Declares a table: `mod` items `TABLE`, `col`, a reader and a row. See [`crate::event`] for the largest use.
+macro_rules! table {
+    (
+        $name:literal, $doc:literal, reader $reader:ident, row $row:ident;
+        $( $group:literal {
+            $( $column:ident : $need:ident $kind:ident = $text:literal
+               $(, unit $unit:literal)? $(, ocsf $ocsf:literal)? $(, ecs $ecs:literal)? $(, otel $otel:literal)? ; )*
+        } )*
+    ) => {
+        #[doc = $doc]
+        pub static TABLE: $crate::table::Table = $crate::table::Table {
+            name: $name,
+            doc: $doc,
+            columns: &[ $( $( $crate::table::Column {
+                name: stringify!($column),
+                group: $group,
+                kind: $crate::table::Kind::$kind,
+                required: $crate::table::table!(@required $need),
+                doc: $text,
+                unit: concat!($($unit)?),
+                ocsf: concat!($($ocsf)?),
+                ecs: concat!($($ecs)?),
+                otel: concat!($($otel)?),
+            }, )* )* ],
+        };
+
+        /// The index of each column.
+        #[allow(non_upper_case_globals, non_camel_case_types)]
+        pub mod col {
+            enum Index { $( $( $column, )* )* }
+            $( $( #[doc = $text] pub const $column: usize = Index::$column as usize; )* )*
+        }
+
+        /// The typed arrays of a batch of this table.
+        #[derive(Clone, Copy)]
+        pub struct $reader<'a> { $( $( #[doc = $text] pub $column: &'a $crate::table::table!(@array $kind), )* )* }
+
+        impl<'a> $reader<'a> {
+            pub fn new(batch: &'a arrow::array::RecordBatch) -> Result<Self, $crate::table::SchemaError> {
+                Ok($reader { $( $( $column: TABLE.array(batch, col::$column)?, )* )* })
+            }
+
+            /// Row `row`, owned.
+            pub fn row(&self, row: usize) -> $row {
+                #[allow(unused_imports)]
+                use arrow::array::Array as _;
+                $row { $( $( $column: $crate::table::table!(@get $need $kind self.$column, row), )* )* }
+            }
+        }
+
+        /// One row, owned. Times are microseconds since the Unix epoch.
+        #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+        pub struct $row { $( $( #[doc = $text] pub $column: $crate::table::table!(@own $need $kind), )* )* }
+
+        impl $row {
+            /// Appends this row to a builder of this table.
+            pub fn append_to(&self, rows: &mut $crate::table::RowBuilder) {
+                $( $( $crate::table::table!(@set $need $kind rows, col::$column, &self.$column); )* )*
+                rows.end_row();
+            }
+        }
+
+        /// The rows as one batch of this table.
+        pub fn batch<'a>(rows: impl IntoIterator<Item = &'a $row>) -> arrow::array::RecordBatch {
+            let mut builder = $crate::table::RowBuilder::new(&TABLE);
+            for row in rows {
+                row.append_to(&mut builder);
+            }
+            builder.finish()
+        }
+    };
+
+    (@required required) => { true };
+    (@required optional) => { false };
+
+    (@array Str) => { arrow::array::StringArray };
+    (@array Time) => { arrow::array::TimestampMicrosecondArray };
+    (@array Date) => { arrow::array::Date32Array };
+    (@array Bool) => { arrow::array::BooleanArray };
+    (@array I32) => { arrow::array::Int32Array };
+    (@array I64) => { arrow::array::Int64Array };
+    (@array F64) => { arrow::array::Float64Array };
+    (@array Strs) => { arrow::array::ListArray };
+    (@array Hops) => { arrow::array::ListArray };
+    (@array Bytes) => { arrow::array::BinaryArray };
+
+    (@own $need:ident Strs) => { Vec<String> };
+    (@own $need:ident Hops) => { Vec<$crate::table::Hop> };
+    (@own required $kind:ident) => { $crate::table::table!(@value $kind) };
+    (@own optional $kind:ident) => { Option<$crate::table::table!(@value $kind)> };
+    (@value Str) => { String };
+    (@value Time) => { i64 };
+    (@value Date) => { i32 };
+    (@value Bool) => { bool };
+    (@value I32) => { i32 };
+    (@value I64) => { i64 };
+    (@value F64) => { f64 };
+    (@value Bytes) => { Vec<u8> };
+
+    (@get $need:ident Strs $array:expr, $row:expr) => { $crate::table::strs_at($array, $row) };
+    (@get $need:ident Hops $array:expr, $row:expr) => { $crate::table::hops_at($array, $row) };
+    (@get required $kind:ident $array:expr, $row:expr) => { $array.value($row).into() };
+    (@get optional $kind:ident $array:expr, $row:expr) => {
+        $array.is_valid($row).then(|| $array.value($row).into())
+    };
+
+    (@set $need:ident Strs $rows:expr, $column:expr, $value:expr) => {
+        if !$value.is_empty() { $rows.strs($column, $value) }
+    };
+    (@set $need:ident Hops $rows:expr, $column:expr, $value:expr) => {
+        if !$value.is_empty() { $rows.hops($column, $value) }
+    };
+    (@set required $kind:ident $rows:expr, $column:expr, $value:expr) => {
+        $crate::table::table!(@one $kind $rows, $column, $value)
+    };
+    (@set optional $kind:ident $rows:expr, $column:expr, $value:expr) => {
+        if let Some(value) = $value { $crate::table::table!(@one $kind $rows, $column, value) }
+    };
+    (@one Str $rows:expr, $column:expr, $value:expr) => { $rows.str($column, $value) };
+    (@one Time $rows:expr, $column:expr, $value:expr) => { $rows.time($column, *$value) };
+    (@one Date $rows:expr, $column:expr, $value:expr) => { $rows.date($column, *$value) };
+    (@one Bool $rows:expr, $column:expr, $value:expr) => { $rows.bool($column, *$value) };
+    (@one I32 $rows:expr, $column:expr, $value:expr) => { $rows.i32($column, *$value) };
+    (@one I64 $rows:expr, $column:expr, $value:expr) => { $rows.i64($column, *$value) };
+    (@one F64 $rows:expr, $column:expr, $value:expr) => { $rows.f64($column, *$value) };
+    (@one Bytes $rows:expr, $column:expr, $value:expr) => { $rows.bytes($column, $value) };
+}
+pub(crate) use table;
