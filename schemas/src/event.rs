@@ -19,7 +19,7 @@ crate::table::table! {
         door: required Str = "The way the bytes came in (`http`, `file` …).", ocsf "metadata.log_name (1.8)", ecs "input.type";
         source_event_id: optional Str = "The vendor's own id of the record.", ocsf "metadata.original_event_uid (1.8)", ecs "event.id of the source";
         event_index: required I32 = "Which event of its record this is: 0 for the first, more where one record holds several.";
-        flags: optional Strs = "What Muster noticed about the record: `id_conflict` (its id came before with other bytes), `time_ahead` (`time` is more than ten minutes after `received_at`), `backfill` (not live).";
+        flags: optional Strs = "What Muster noticed about the record: `id_conflict` (its id came before with other bytes), `time_ahead` (`time` is more than ten minutes after `received_at`), `backfill` (not live), `no_expiry` (the record shows the credential and no expiry), `no_owner` (the record has a field for the owner and it is empty).";
         log_partition: required I32 = "Partition of the log, from tenant and agent (else user).";
         log_offset: required I64 = "Offset of the frame in the log.", ocsf "metadata.sequence (1.8)", ecs "event.sequence";
         log_index: required I32 = "Row within the frame.";
