@@ -1,0 +1,1 @@
+//! Secrets come from a file or the environment, never from the configuration itself.
