@@ -92,3 +92,36 @@ async fn a_token_does_only_what_its_verbs_say_and_only_in_its_tenant() {
     assert_eq!(server.sql(&reader, count).await[0]["n"].as_i64(), Some(1));
     assert_eq!(server.sql(&other, count).await[0]["n"].as_i64(), Some(0), "another tenant's rows are not there");
 }
+
+/// Fills a real file system of 24 MB: appends are refused with 503, nothing acknowledged is lost, and room heals it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a small file system: .ci/full_disk mounts one and names it in MUSTER_SMALL_FOLDER"]
+async fn needs_a_small_file_system() {
+    let folder = std::path::PathBuf::from(std::env::var("MUSTER_SMALL_FOLDER").expect("names a small file system"));
+    let data = folder.join("data");
+    let mut server = Server::start(&data);
+    let token = server.token.take().expect("a first start shows a token");
+    let ballast = folder.join("ballast");
+    std::fs::write(&ballast, vec![0; 8 << 20]).expect("there is room at first");
+    let mut acknowledged = 0;
+    let refusal = loop {
+        let lines: Vec<String> = (0..500).map(|i| envoy_record(&format!("{acknowledged}-{i}"), "a", "/x")).collect();
+        let (status, answer) = server.post("/v1/ingest/envoy", &token, lines.join("\n")).await;
+        if status != 200 {
+            assert_eq!(status, 503, "{answer}");
+            break answer;
+        }
+        acknowledged += 500;
+        assert!(acknowledged < 1_000_000, "the disk never filled");
+    };
+    assert!(refusal["detail"].is_string(), "{refusal}");
+    std::fs::remove_file(&ballast).expect("goes");
+    let (status, answer) = server.post("/v1/ingest/envoy", &token, envoy_record("after", "a", "/x")).await;
+    assert_eq!(status, 200, "room heals it: {answer}");
+    let rows = server.sql(&token, "SELECT count(*) AS n FROM events").await;
+    assert_eq!(rows[0]["n"].as_i64(), Some(acknowledged + 1));
+    server.kill();
+    let server = Server::start(&data);
+    let rows = server.sql(&token, "SELECT count(*) AS n FROM events").await;
+    assert_eq!(rows[0]["n"].as_i64(), Some(acknowledged + 1), "and the same after a kill");
+}
