@@ -8,6 +8,7 @@
 
 pub mod disk;
 pub mod sim;
+pub mod store;
 
 use std::fmt::Debug;
 use std::io;
