@@ -65,10 +65,10 @@ pub(super) fn persons(rng: &mut Rng) -> Vec<Person> {
     let mut persons = Vec::new();
     for (tenant, count) in USERS.into_iter().enumerate() {
         for i in 0..count {
-            // The second tenant's names begin elsewhere in the list, so that the two do not read alike.
-            let (first, last) = (FIRST[i % FIRST.len()], LAST[(i / FIRST.len() + i + tenant * 5) % LAST.len()]);
-            let number = if i < 30 { String::new() } else { (i / 30 + 1).to_string() };
-            let mail = format!("{}.{}{number}@{}.example", first.to_lowercase(), last.to_lowercase(), TENANTS[tenant]);
+            // Each first name goes once with each last name; the second tenant takes up where the first one stopped.
+            let i = i + tenant * USERS[0];
+            let (first, last) = (FIRST[i % FIRST.len()], LAST[(i / FIRST.len() + i % FIRST.len()) % LAST.len()]);
+            let mail = format!("{}.{}@{}.example", first.to_lowercase(), last.to_lowercase(), TENANTS[tenant]);
             let address = Ipv4Addr::new(198, 51, if tenant == 0 { 100 } else { 101 }, rng.u8(1..255));
             let user = User { id: short_id(rng, "00u", 20), mail, name: format!("{first} {last}"), address };
             persons.push(Person { user, tenant });

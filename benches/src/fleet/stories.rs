@@ -136,7 +136,7 @@ impl Fleet {
         }
         let mut export = batch(Source::Envoy);
         let mut call = caller.call(&mut rng, now_micros - SECOND, EXPORT, Some(200));
-        call.bytes_out = 48_211_034;
+        (call.duration_ms, call.bytes_out) = (8_412, 48_211_034);
         envoy::access(&call, &mut export.body);
         export.records = 1;
         vec![grant, habit, secrets, export]
