@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use crate::error::Error;
 use crate::order::{Act, Order};
@@ -132,15 +133,18 @@ impl Responder {
             Outcome::Done(detail) => {
                 call.done = true;
                 said.push_str(&format!("done: {detail}"));
+                self.counts.calls_done.fetch_add(1, Ordering::Relaxed);
             }
             Outcome::Retry(detail, after_secs) if wanted && call.attempt < self.config.attempts_max as i32 => {
                 let secs = delay_secs(call.attempt).max(after_secs.unwrap_or(0) as i64);
                 call.next_at = Some(now + secs * 1_000_000);
                 said.push_str(&format!("again in {secs} s: {detail}"));
+                self.counts.calls_again.fetch_add(1, Ordering::Relaxed);
             }
             Outcome::Retry(detail, _) | Outcome::Failed(detail) => said.push_str(&format!("given up: {detail}")),
         }
         if call.next_at.is_none() && !call.done {
+            self.counts.calls_given_up.fetch_add(1, Ordering::Relaxed);
             tracing::error!(order = order.order_id, switch = call.switch, attempt = call.attempt, "{said}");
         }
         let mut rows = vec![order.take_call(claim.call, now, &said)];

@@ -21,6 +21,7 @@ pub struct Config {
     /// Orders a tenant's alerts may start in any 60 s; beyond that they are refused and somebody has to look.
     pub orders_per_minute_max: u32,
     /// Largest share of a tenant's active agents (seen in the last day or two) that may be stopped at once; one always may.
+    /// 1: all of them.
     pub active_agents_share_max: f64,
     /// After this time an order expires and what can be undone is undone. At least 60.
     pub deny_secs: u64,
@@ -79,7 +80,7 @@ pub enum TargetKind {
 }
 
 /// A receiver of Standard Webhooks.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Webhook {
     pub name: String,
@@ -89,7 +90,7 @@ pub struct Webhook {
     pub secret_file: Option<String>,
     /// Environment variable that holds the secret.
     pub secret_env: Option<String>,
-    /// How long one call may take, in milliseconds. 0: 15,000.
+    /// How long one call may take, in milliseconds, from 1 to 60,000.
     pub timeout_ms: u64,
     /// The secret itself, resolved by the binary; never read from or written to configuration.
     #[serde(skip)]
@@ -121,6 +122,13 @@ impl Default for Policy {
             target: TargetKind::Agent,
             switches: Vec::new(),
         }
+    }
+}
+
+impl Default for Webhook {
+    fn default() -> Self {
+        let (name, url) = (String::new(), String::new());
+        Webhook { name, url, secret_file: None, secret_env: None, timeout_ms: 15_000, secret: None }
     }
 }
 
@@ -168,8 +176,8 @@ impl Config {
         if webhook.secret_file.is_some() == webhook.secret_env.is_some() && webhook.secret.is_none() {
             problems.push("secret_file: exactly one of `secret_file` and `secret_env` is needed".into());
         }
-        if webhook.timeout_ms > 60_000 {
-            problems.push("timeout_ms: must be at most 60000".into());
+        if !(1..=60_000).contains(&webhook.timeout_ms) {
+            problems.push("timeout_ms: must be between 1 and 60000".into());
         }
         problems
     }

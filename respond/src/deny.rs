@@ -114,17 +114,28 @@ impl DenyList {
 
     /// The tenant's list as JSON, with its version.
     pub fn body(&self, tenant: &str, now: i64) -> (u64, Bytes) {
+        let (version, entries) = {
+            let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
+            let list = lists.get(tenant);
+            let version = self.version_of(list);
+            if let Some(body) = list.and_then(|list| list.body.get()) {
+                return (version, body.clone());
+            }
+            (version, list.map(|list| list.entries.values().flatten().cloned().collect()).unwrap_or_default())
+        };
+        // Not under the lock: a long list must not hold up the next order.
+        let body = render(version, now, entries);
         let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
-        let version = self.version_of(lists.get(tenant));
-        let Some(list) = lists.get(tenant) else { return (version, render(version, now, Vec::new())) };
-        let entries = || list.entries.values().flatten().map(Arc::as_ref).collect();
-        (version, list.body.get_or_init(|| render(version, now, entries())).clone())
+        if let Some(list) = lists.get(tenant).filter(|list| self.version_of(Some(list)) == version) {
+            return (version, list.body.get_or_init(|| body).clone());
+        }
+        (version, body)
     }
 }
 
-fn render(version: u64, now: i64, mut entries: Vec<&Entry>) -> Bytes {
+fn render(version: u64, now: i64, mut entries: Vec<Arc<Entry>>) -> Bytes {
     entries.sort_by(|a, b| (a.kind, &a.id, &a.order_id).cmp(&(b.kind, &b.id, &b.order_id)));
-    let body = Body { version, generated_at: rfc3339(now), entries };
+    let body = Body { version, generated_at: rfc3339(now), entries: entries.iter().map(Arc::as_ref).collect() };
     Bytes::from(serde_json::to_vec(&body).expect("texts and numbers are JSON"))
 }
 

@@ -29,7 +29,7 @@ pub const CONTROL_GROUP: &str = "orders";
 pub const MAIN_GROUP: &str = "respond";
 
 pub(crate) const READ_BYTES_MAX: usize = 4 << 20;
-const KEEP_FRAMES: u64 = 10_000;
+pub(crate) const KEEP_FRAMES: u64 = 10_000;
 const KEEP_ORDERS: usize = 100;
 
 #[derive(Default, Serialize, Deserialize)]
@@ -106,6 +106,7 @@ impl Responder {
         self.alerts_passed.store(position.alerts_passed, Ordering::SeqCst);
         *self.activity.lock().unwrap_or_else(PoisonError::into_inner) = Activity::new(position.active, now);
         self.kept_at.store(self.control.first(), Ordering::SeqCst);
+        self.main.passed(MAIN_GROUP, self.alerts_passed());
         Ok(())
     }
 
@@ -176,9 +177,9 @@ impl Responder {
         Ok(())
     }
 
-    /// Notes all orders again when the control log grew long, and lets it forget what lies before.
-    pub(crate) async fn keep(&self) -> Result<(), Error> {
-        if self.control.end() - self.kept_at.load(Ordering::SeqCst) < KEEP_FRAMES {
+    /// Notes all orders again when the control log grew by `frames` since the last time, and lets it forget what lies before.
+    pub async fn keep(&self, frames: u64) -> Result<(), Error> {
+        if self.control.end() - self.kept_at.load(Ordering::SeqCst) < frames {
             return Ok(());
         }
         let start = self.note_all().await?;

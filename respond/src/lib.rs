@@ -32,4 +32,4 @@ pub mod webhook;
 pub use config::Config;
 pub use error::Error;
 pub use journal::{CONTROL_GROUP, MAIN_GROUP};
-pub use responder::{Handled, Responder};
+pub use responder::{Counts, Handled, Responder};

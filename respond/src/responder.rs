@@ -4,7 +4,7 @@
 //! any point: an order's id is a digest of its cause, and a switch is called again with the same message id.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -45,6 +45,35 @@ pub struct Responder {
     pub(crate) kept_at: AtomicU64,
     /// Told when a call may be due.
     pub(crate) woken: Notify,
+    pub(crate) counts: Counts,
+}
+
+/// What happened since start, for metrics.
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub alerts_without_policy: AtomicU64,
+    pub alerts_without_target: AtomicU64,
+    pub alerts_covered: AtomicU64,
+    pub orders_observed: AtomicU64,
+    pub orders_refused: AtomicU64,
+    pub orders_acting: AtomicU64,
+    pub calls_done: AtomicU64,
+    /// Attempts that failed and are made again.
+    pub calls_again: AtomicU64,
+    pub calls_given_up: AtomicU64,
+}
+
+impl Counts {
+    fn of(&self, handled: &Handled) -> &AtomicU64 {
+        match handled {
+            Handled::NoPolicy => &self.alerts_without_policy,
+            Handled::NoTarget => &self.alerts_without_target,
+            Handled::Covered(_) => &self.alerts_covered,
+            Handled::Observed(_) => &self.orders_observed,
+            Handled::Refused(_) => &self.orders_refused,
+            Handled::Acting(_) => &self.orders_acting,
+        }
+    }
 }
 
 /// What an alert led to.
@@ -89,6 +118,7 @@ impl Responder {
             activity: Mutex::new(Activity::new(BTreeMap::new(), now)),
             kept_at: AtomicU64::new(0),
             woken: Notify::new(),
+            counts: Counts::default(),
         };
         responder.rebuild(now)?;
         Ok(Arc::new(responder))
@@ -121,8 +151,23 @@ impl Responder {
         Ok(activity.see(events, self.clock.now_micros())?)
     }
 
+    /// Frames of the main log below this are handled.
+    pub fn alerts_passed(&self) -> u64 {
+        self.alerts_passed.load(Ordering::SeqCst)
+    }
+
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
     /// Does what policy says about an alert. Safe to repeat.
     pub async fn handle_alert(&self, alert: &AlertRow) -> Result<Handled, Error> {
+        let handled = self.decide(alert).await?;
+        self.counts.of(&handled).fetch_add(1, Ordering::Relaxed);
+        Ok(handled)
+    }
+
+    async fn decide(&self, alert: &AlertRow) -> Result<Handled, Error> {
         let Some(policy) = self.config.policy(&alert.detector, alert.severity_id) else { return Ok(Handled::NoPolicy) };
         let Some(target) = Target::of(policy.target, alert) else {
             tracing::warn!(alert = alert.alert_id, target = ?policy.target, "the alert does not name what policy would stop");
@@ -229,7 +274,8 @@ impl Responder {
         let active = self.activity.lock().unwrap_or_else(PoisonError::into_inner).active(tenant);
         let allowed = ((active as f64 * self.config.active_agents_share_max) as usize).max(1);
         let stopped = self.deny.len(tenant);
-        (stopped >= allowed).then(|| {
+        let capped = self.config.active_agents_share_max < 1.0 && stopped >= allowed;
+        capped.then(|| {
             format!("{stopped} of {active} active agents are stopped, {allowed} may be (active_agents_share_max)")
         })
     }

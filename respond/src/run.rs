@@ -1,9 +1,10 @@
 //! The responder as a task: follows the main log's alerts, and pumps calls, expiry, the mirror and the positions.
 //!
-//! Three tasks, so that an order never waits behind a slow receiver, and neither orders nor expiry wait behind the main log. A log that is full or overloaded for a
+//! Three loops, so that an order never waits behind a slow receiver, and neither orders nor expiry wait behind the main log. A log that is full or overloaded for a
 //! moment is waited for; any other failure of a log ends the task with its error.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,38 +16,49 @@ use schemas::alert::Alerts;
 use tokio::task::JoinSet;
 
 use crate::error::Error;
-use crate::journal::{READ_BYTES_MAX, skip_gone};
+use crate::journal::{KEEP_FRAMES, READ_BYTES_MAX, skip_gone};
 use crate::responder::Responder;
 
 const PAUSE: Duration = Duration::from_secs(1);
 const FLUSH: Duration = Duration::from_secs(5);
 
-enum Task {
-    Follow,
-    Pump,
-    Keep,
-}
-
 impl Responder {
     /// Runs until `shutdown` resolves, then remembers its position. A call that is cut off is repeated at the next start.
     pub async fn run(self: Arc<Self>, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let mut tasks = JoinSet::new();
-        for task in [Task::Follow, Task::Pump, Task::Keep] {
-            let this = self.clone();
-            tasks.spawn(async move {
-                match task {
-                    Task::Follow => this.follow().await,
-                    Task::Pump => this.pump().await,
-                    Task::Keep => this.keep_house().await,
-                }
-            });
+        let (follower, pumper) = (self.clone(), self.clone());
+        tasks.spawn(async move { follower.follow().await });
+        tasks.spawn(async move { pumper.pump().await });
+        // The mirror is not a task that can be cut off: a group on its way to the main log would be sent again.
+        let mut shutdown = pin!(shutdown);
+        let mut flushed_at = self.clock.now_micros();
+        loop {
+            let behind = self.control.wait(self.mirrored().await);
+            tokio::select! {
+                () = &mut shutdown => break,
+                Some(ended) = tasks.join_next() => return ended.map_err(|error| Error::Task(error.to_string()))?,
+                moved = behind => drop(moved?),
+                () = tokio::time::sleep(FLUSH) => {}
+            }
+            let flush = self.clock.now_micros() - flushed_at >= FLUSH.as_micros() as i64;
+            match self.keep_house(flush).await {
+                Ok(()) if flush => flushed_at = self.clock.now_micros(),
+                Ok(()) => {}
+                Err(error) => self.wait_out(error).await?,
+            }
         }
-        tokio::select! {
-            () = shutdown => tasks.shutdown().await,
-            Some(ended) = tasks.join_next() => return ended.map_err(|error| Error::Task(error.to_string()))?,
-        }
+        tasks.shutdown().await;
+        self.keep_house(true).await
+    }
+
+    /// What may wait behind the main log: the mirror and the positions.
+    async fn keep_house(&self, flush: bool) -> Result<(), Error> {
         self.mirror().await?;
-        self.flush().await
+        if flush {
+            self.keep(KEEP_FRAMES).await?;
+            self.flush().await?;
+        }
+        Ok(())
     }
 
     async fn follow(&self) -> Result<(), Error> {
@@ -97,34 +109,6 @@ impl Responder {
                 self.wait_out(error).await?;
             }
         }
-    }
-
-    /// What may wait behind the main log: the mirror and the positions.
-    async fn keep_house(&self) -> Result<(), Error> {
-        let mut flushed_at = self.clock.now_micros();
-        loop {
-            tokio::select! {
-                moved = self.control.wait(self.mirrored().await) => drop(moved?),
-                () = tokio::time::sleep(FLUSH) => {}
-            }
-            let flush = self.clock.now_micros() - flushed_at >= FLUSH.as_micros() as i64;
-            if let Err(error) = self.keep_once(flush).await {
-                self.wait_out(error).await?;
-                continue;
-            }
-            if flush {
-                flushed_at = self.clock.now_micros();
-            }
-        }
-    }
-
-    async fn keep_once(&self, flush: bool) -> Result<(), Error> {
-        self.mirror().await?;
-        if flush {
-            self.keep().await?;
-            self.flush().await?;
-        }
-        Ok(())
     }
 
     fn until_due(&self, now: i64) -> Duration {

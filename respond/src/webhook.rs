@@ -101,7 +101,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(ID, "msg_p5jXN8AQM9LWM0D4loKWxJek".parse().expect("is text"));
         headers.insert(TIMESTAMP, "1614265330".parse().expect("is text"));
-        let signature = "v1,AAAA v1,g0hM9SsE+OTPJTGt/tmKEVSyk8pn1pZkWjhy4pz7PSY=";
+        let signature = "v1,AAAA v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
         headers.insert(SIGNATURE, signature.parse().expect("is text"));
         (secret, headers, br#"{"test": 2432232314}"#)
     }
@@ -111,7 +111,7 @@ mod tests {
         let (secret, headers, body) = published();
         assert_eq!(
             sign(&secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body),
-            "v1,g0hM9SsE+OTPJTGt/tmKEVSyk8pn1pZkWjhy4pz7PSY="
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
         );
         assert_eq!(verify(&secret, &headers, body, 1614265340, 300), Ok("msg_p5jXN8AQM9LWM0D4loKWxJek"));
     }

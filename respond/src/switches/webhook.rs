@@ -29,7 +29,6 @@ pub(super) static KIND: Kind = Kind {
 };
 
 const BODY_BYTES_MAX: usize = 20_000;
-const TIMEOUT_MS: u64 = 15_000;
 const RETRY_AFTER_SECS_MAX: u64 = 3600;
 
 struct Webhook {
@@ -50,8 +49,7 @@ fn build(config: &Config) -> Result<Vec<Box<dyn Switch>>, String> {
         let at = |problem: String| format!("webhook `{}`: {problem}", webhook.name);
         let url = Url::parse(&webhook.url).map_err(|error| at(error.to_string()))?;
         let secret = webhook.secret.clone().ok_or_else(|| at("has no secret".into()))?;
-        let timeout_ms = if webhook.timeout_ms == 0 { TIMEOUT_MS } else { webhook.timeout_ms };
-        let timeout = Duration::from_millis(timeout_ms);
+        let timeout = Duration::from_millis(webhook.timeout_ms);
         let disabled = AtomicBool::new(false);
         let switch = Webhook { name: webhook.name.clone(), url, secret, timeout, client: client.clone(), disabled };
         Ok(Box::new(switch) as Box<dyn Switch>)

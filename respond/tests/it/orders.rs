@@ -125,7 +125,6 @@ async fn the_protected_are_never_stopped() {
 #[tokio::test]
 async fn a_wild_detector_stops_no_more_than_the_caps() {
     let world = World::new(Config { orders_per_minute_max: 3, ..acting() });
-    see_agents(&world, 1000);
     let mut acted = 0;
     for agent in 0..20 {
         let handled = world.responder.handle_alert(&alert(&format!("agent-{agent}"), START)).await.expect("handled");
@@ -140,7 +139,6 @@ async fn a_wild_detector_stops_no_more_than_the_caps() {
     let handled = world.responder.handle_alert(&alert("more", START)).await.expect("handled");
     assert!(matches!(handled, Handled::Refused(_)), "{handled:?}");
     let now = world.pass(61);
-    see_agents(&world, 1000);
     let handled = world.responder.handle_alert(&alert("later", now)).await.expect("handled");
     assert!(matches!(handled, Handled::Acting(_)), "{handled:?}");
 }
@@ -248,4 +246,23 @@ fn configuration_says_all_that_is_wrong() {
     }
     let ask = serde_json::from_str::<Config>(r#"{"policies": [{"mode": "ask"}]}"#).expect_err("comes later");
     assert!(ask.to_string().contains("expected `observe` or `act`"), "{ask}");
+}
+
+#[tokio::test]
+async fn noting_all_orders_again_changes_nothing() {
+    let world = World::new(acting());
+    for agent in ["a", "b", "c"] {
+        world.responder.handle_alert(&alert(agent, START)).await.expect("handled");
+    }
+    let Handled::Covered(order_id) = world.responder.handle_alert(&alert("a", START)).await.expect("handled") else {
+        panic!("it stands")
+    };
+    world.responder.release(&order_id, "ann", "false alarm").await.expect("released");
+    world.mirrored().await;
+    world.responder.keep(1).await.expect("noted");
+    let before = world.responder.orders("acme", 10);
+    let world = world.restart();
+    assert_eq!(world.responder.orders("acme", 10), before);
+    assert_eq!((world.denied("a"), world.denied("b"), world.denied("c")), (false, true, true));
+    assert_eq!(world.mirrored().await.len(), 13);
 }
