@@ -116,10 +116,10 @@ impl Node {
         };
         let runtime = tokio::runtime::Handle::current();
         spawn("detect", tokio::task::spawn_blocking(move || detection.run(&runtime, SNAPSHOT_BYTES_MAX)));
-        let (lake, stopped) = (self.lake.clone(), stopped(self.stop.subscribe()));
-        spawn("lake", tokio::spawn(async move { lake.run(stopped).await.context("the lake writer failed") }));
-        let (responder, stopped) = (self.responder.clone(), stopped(self.stop.subscribe()));
-        spawn("respond", tokio::spawn(async move { responder.run(stopped).await.context("the responder failed") }));
+        let (lake, stop) = (self.lake.clone(), stopped(self.stop.subscribe()));
+        spawn("lake", tokio::spawn(async move { lake.run(stop).await.context("the lake writer failed") }));
+        let (responder, stop) = (self.responder.clone(), stopped(self.stop.subscribe()));
+        spawn("respond", tokio::spawn(async move { responder.run(stop).await.context("the responder failed") }));
         let (metrics, log) = (self.metrics.clone(), self.log.clone());
         spawn("metrics", tokio::spawn(async move { metrics.follow(log).await.context("the metrics failed") }));
         let (log, clock, stop) = (self.log.clone(), self.clock.clone(), self.stop.subscribe());
@@ -148,7 +148,7 @@ impl Node {
         [
             ("lake", self.lake.status().next),
             ("detect", self.detected.load(Ordering::Acquire)),
-            ("respond", self.responder.position()),
+            ("respond", self.responder.alerts_passed()),
         ]
     }
 

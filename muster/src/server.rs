@@ -66,13 +66,10 @@ fn bind_socket(socket: &Path) -> Result<UnixListener> {
 
 /// Routes that need a principal.
 fn routes(node: &Arc<Node>) -> Router {
-    Router::new()
-        .merge(ingest::http::routes(node.ingest.clone(), &node.config.ingest))
+    let own = Router::new().route("/metrics", get(metrics)).route("/v1/status", get(status)).with_state(node.clone());
+    own.merge(ingest::http::routes(node.ingest.clone(), &node.config.ingest))
         .merge(query::http::routes(node.query.clone()))
         .merge(respond::http::routes(node.responder.clone()))
-        .route("/metrics", get(metrics))
-        .route("/v1/status", get(status))
-        .with_state(node.clone())
 }
 
 /// Routes that answer anybody.
