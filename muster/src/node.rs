@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use ingest::{Ingest, Sources};
+use ingest::Ingest;
 use lake::clock::Clock;
 use lake::files::{Disk, Files};
 use lake::log::{Group, Log, LogError};
@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::cli::ingest::load_sources;
 use crate::config::{Config, resolve_secrets};
 use crate::detection::{self, Detection};
 use crate::metrics::Metrics;
@@ -64,10 +65,7 @@ impl Node {
         tracing::info!(?recovery, "the control log is open");
         let lake =
             Lake::open_folder(files.clone(), folder.join("lake"), log.clone(), clock.clone(), config.lake.clone()).await?;
-        let sources = match Sources::load(config.ingest.sources_folder.as_deref()) {
-            Ok(sources) => Arc::new(sources),
-            Err(errors) => bail!("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
-        };
+        let sources = load_sources(&config)?;
         let key = installation_key(&folder)?;
         let ingest = Arc::new(Ingest::new(log.clone(), sources, clock.clone(), key, &config.ingest));
         let query = Arc::new(Query::new(lake.clone(), &config.query));
@@ -253,18 +251,21 @@ fn lock(folder: &Path) -> Result<File> {
 }
 
 /// The key under which credentials are hashed: 32 random bytes, made at the first start and kept in the data folder.
-pub(crate) fn installation_key(folder: &Path) -> Result<[u8; KEY_BYTES]> {
+fn installation_key(folder: &Path) -> Result<[u8; KEY_BYTES]> {
     let path = key_path(folder);
-    match std::fs::read(&path) {
-        Ok(bytes) => bytes.try_into().map_err(|_| anyhow::anyhow!("{} does not hold {KEY_BYTES} bytes", path.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let mut key = [0; KEY_BYTES];
-            getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
-            write_private(&path, &key)?;
-            Ok(key)
-        }
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    if path.exists() {
+        return read_key(folder);
     }
+    let mut key = [0; KEY_BYTES];
+    getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
+    write_private(&path, &key)?;
+    Ok(key)
+}
+
+pub(crate) fn read_key(folder: &Path) -> Result<[u8; KEY_BYTES]> {
+    let path = key_path(folder);
+    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    bytes.try_into().map_err(|_| anyhow::anyhow!("{} does not hold {KEY_BYTES} bytes", path.display()))
 }
 
 /// The detectors' hash key, from the installation's.

@@ -35,7 +35,7 @@ async fn ingest_file(
     body: Bytes,
 ) -> Response {
     let carrier = Carrier::File { name: piece.file, offset: piece.offset };
-    let admission = Admission { tenant: principal.tenant, door: "file", live: false, carrier };
+    let admission = Admission { tenant: principal.tenant, door: "file", live: false, instance: String::new(), carrier };
     match node.ingest.admit(&source, admission, body).await {
         Ok(receipt) => Json(receipt).into_response(),
         Err(error) => ingest::http::error_response(&error),

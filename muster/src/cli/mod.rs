@@ -7,7 +7,7 @@ mod bench;
 mod config;
 mod demo;
 mod docs;
-mod ingest;
+pub(crate) mod ingest;
 mod normalize;
 mod orders;
 mod serve;

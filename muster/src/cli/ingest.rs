@@ -1,0 +1,175 @@
+//! `muster ingest`: reads log files into the lake, through the running server, else into the folder itself.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use ingest::{Admission, Carrier, Chunks, Mapping, Sources};
+use lake::clock::Clock;
+use serde_json::{Value, json};
+
+use super::sql::Tenant;
+use super::status::ledger;
+use crate::client::{Access, Client, SOCKET};
+use crate::config::Config;
+use crate::node::Node;
+use crate::output::{self, Format, complain};
+
+/// A file is sent a piece at a time.
+const PIECE_BYTES_MAX: usize = 4 << 20;
+/// So much of a file is looked at to recognise its source.
+const SAMPLE_BYTES_MAX: usize = 64 << 10;
+/// Records in quarantine that are shown one by one.
+const SHOWN_MAX: usize = 10;
+
+#[derive(Args)]
+pub(crate) struct IngestFiles {
+    /// Log files
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Name of the source [default: recognised from each file's first records]
+    #[arg(long)]
+    source: Option<String>,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    tenant: Tenant,
+}
+
+pub(crate) async fn run(command: &IngestFiles, config: Config) -> Result<ExitCode> {
+    let sources = load_sources(&config)?;
+    // A mistake in one file's name is found before anything of the others is stored.
+    let files: Vec<_> = command.files.iter().map(|path| open(path, command, &sources)).collect::<Result<_>>()?;
+    let record_bytes_max = config.ingest.body_bytes_max - PIECE_BYTES_MAX;
+    let tenant = &command.tenant.tenant;
+    let access = match Client::connect(&config.data.folder.join(SOCKET), tenant).await? {
+        Some(client) => Access::Server(client),
+        None => Access::Folder(Node::open(config, Clock::system()).await?),
+    };
+    let mut totals = Vec::new();
+    let mut done = Ok(());
+    for (path, file, mapping) in files {
+        let result = send(&access, tenant, &path, file, mapping, record_bytes_max).await;
+        match result.with_context(|| format!("{}", path.display())) {
+            Ok(total) => totals.push(total),
+            Err(error) => {
+                done = Err(error);
+                break;
+            }
+        }
+    }
+    settle(&access).await?;
+    access.close().await?;
+    match command.format {
+        Format::Table => output::print(&ledger(&totals))?,
+        Format::Json | Format::Csv => output::json_lines(&totals)?,
+    }
+    done?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All sources, or every mistake in the user's own mapping files.
+pub(crate) fn load_sources(config: &Config) -> Result<Sources> {
+    let listed = |errors: Vec<ingest::MappingError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    Sources::load(config.ingest.sources_folder.as_deref()).map_err(|errors| anyhow::anyhow!("{}", listed(errors)))
+}
+
+/// The mapping that was asked for, or the one that recognises the file's first bytes.
+pub(crate) fn choose<'a>(sources: &'a Sources, name: Option<&str>, path: &Path) -> Result<&'a Mapping> {
+    if let Some(name) = name {
+        let found = sources.get(name).map(|mapping| &**mapping);
+        return found.with_context(|| format!("there is no source `{name}`{}", sources.nearest(name)));
+    }
+    let mut sample = Vec::new();
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, SAMPLE_BYTES_MAX as u64), &mut sample)?;
+    match sources.detect(&sample) {
+        Some(mapping) => Ok(mapping),
+        None => bail!("{}: no source recognises it; name one with --source (`muster sources list`)", path.display()),
+    }
+}
+
+fn open<'a>(path: &Path, command: &IngestFiles, sources: &'a Sources) -> Result<(PathBuf, File, &'a Mapping)> {
+    let mapping = choose(sources, command.source.as_deref(), path)?;
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    // The place of a record is its identity where the vendor gives none: the same file must have the same name.
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    Ok((path, file, mapping))
+}
+
+/// Sends one file; returns its counts as a row of the ledger.
+async fn send(
+    access: &Access,
+    tenant: &str,
+    path: &Path,
+    file: File,
+    mapping: &Mapping,
+    record_bytes_max: usize,
+) -> Result<Value> {
+    let bar = ProgressBar::new(file.metadata()?.len());
+    bar.set_style(ProgressStyle::with_template("{msg} {bar:30} {binary_bytes} of {binary_total_bytes} {eta}")?);
+    bar.set_message(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+    let mut chunks = Chunks::new(file, mapping.array_keys(), record_bytes_max, PIECE_BYTES_MAX);
+    let mut total = json!({"door": "file", "source": mapping.name(), "file": path});
+    let mut first = 0;
+    let mut shown = 0;
+    while let Some(piece) = chunks.next_piece()? {
+        let offset = piece.records.first().map_or(0, |record| record.offset);
+        bar.set_position(piece.records.last().map_or(offset, |record| record.offset + record.size));
+        let records = piece.records.len() as i64;
+        let receipt = post(access, tenant, mapping.name(), path, offset, piece.data.into_owned()).await?;
+        for count in ["received", "mapped", "noise", "quarantined", "duplicates", "events", "masked"] {
+            total[count] = (total[count].as_i64().unwrap_or(0) + receipt[count].as_i64().unwrap_or(0)).into();
+        }
+        for result in receipt["results"].as_array().into_iter().flatten().filter(|r| r["result"] == "quarantined") {
+            shown += 1;
+            if shown <= SHOWN_MAX {
+                bar.suspend(|| complain(&in_quarantine(path, first, result)));
+            }
+        }
+        first += records;
+    }
+    bar.finish_and_clear();
+    if shown > SHOWN_MAX {
+        complain(&format!("{}: {} more in quarantine (SELECT * FROM quarantine)", path.display(), shown - SHOWN_MAX));
+    }
+    Ok(total)
+}
+
+fn in_quarantine(path: &Path, first: i64, result: &Value) -> String {
+    let record = first + result["record"].as_i64().unwrap_or(0);
+    let text = |name: &str| result[name].as_str().unwrap_or("").to_owned();
+    format!("{}: record {record} is in quarantine: {} {} {}", path.display(), text("reason"), text("field"), text("detail"))
+}
+
+async fn post(access: &Access, tenant: &str, source: &str, path: &Path, offset: u64, body: Vec<u8>) -> Result<Value> {
+    let name = path.to_string_lossy().into_owned();
+    match access {
+        Access::Server(client) => {
+            let query = form(&[("file", &name), ("offset", &offset.to_string())]);
+            let answer = client.post(&format!("/operator/ingest/{source}?{query}"), body).await?;
+            serde_json::from_slice(&answer).context("the receipt is not JSON")
+        }
+        Access::Folder(node) => {
+            let carrier = Carrier::File { name, offset };
+            let instance = String::new();
+            let admission = Admission { tenant: tenant.to_owned(), door: "file", live: false, instance, carrier };
+            Ok(serde_json::to_value(node.ingest.admit(source, admission, body.into()).await?)?)
+        }
+    }
+}
+
+/// `application/x-www-form-urlencoded`.
+fn form(pairs: &[(&str, &str)]) -> String {
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
+
+async fn settle(access: &Access) -> Result<()> {
+    match access {
+        Access::Server(client) => client.post("/operator/settle", Vec::new()).await.map(|_| ()),
+        Access::Folder(node) => node.settle().await,
+    }
+}
