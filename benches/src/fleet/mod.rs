@@ -50,9 +50,9 @@ impl Fleet {
         Fleet { seed, now_micros, volume: 1.0, persons, members }
     }
 
-    /// The same fleet, so many times as busy; at most a hundred times.
+    /// The same fleet, so many times as busy; at most twenty times.
     pub fn volume(mut self, times: f64) -> Fleet {
-        self.volume = times.clamp(0.0, 100.0);
+        self.volume = times.clamp(0.0, 20.0);
         self
     }
 

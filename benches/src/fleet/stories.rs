@@ -112,7 +112,7 @@ impl Fleet {
     /// The invoice agent's last minute before `now_micros`, in four requests: its token, its invoices as always, secrets,
     /// customers.
     pub fn hijack(&self, now_micros: i64) -> Vec<Batch> {
-        let mut rng = self.story_rng(1);
+        let mut rng = self.story_rng(1, now_micros);
         let (member, user) = self.hijacked();
         let began = now_micros - 45 * SECOND;
         let token = member.token(&mut rng, began / SECOND);
@@ -144,7 +144,7 @@ impl Fleet {
 
     /// One key in several hands within the minute before `now_micros`: strangers' hosts, then another consumer.
     pub fn shared_credential(&self, now_micros: i64) -> Vec<Batch> {
-        let mut rng = self.story_rng(2);
+        let mut rng = self.story_rng(2, now_micros);
         let (owner, other) = self.sharers();
         let mut from_hosts = batch(Source::Kong);
         for i in 0..24 {
@@ -171,7 +171,7 @@ impl Fleet {
 
     /// The forgotten agent does its usual work once more, with the token it has had for 400 days.
     pub fn never_expires(&self, now_micros: i64) -> Vec<Batch> {
-        let mut rng = self.story_rng(3);
+        let mut rng = self.story_rng(3, now_micros);
         let member = self.unexpiring();
         let caller = Caller { agent: &member.agent, user: None, token: member.kept_token.as_ref() };
         let mut work = batch(Source::Envoy);
@@ -186,8 +186,9 @@ impl Fleet {
         vec![work]
     }
 
-    fn story_rng(&self, story: u64) -> Rng {
-        Rng::with_seed(self.seed.rotate_left(17) ^ story)
+    /// Of the moment too: a story told twice is two incidents, not one with its record ids reused.
+    fn story_rng(&self, story: u64, now_micros: i64) -> Rng {
+        Rng::with_seed(self.seed.rotate_left(17) ^ (now_micros as u64).rotate_left(31) ^ story)
     }
 
     fn hijacked(&self) -> (&Member, &crate::records::User) {

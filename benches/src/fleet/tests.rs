@@ -14,8 +14,9 @@ fn records(batches: impl IntoIterator<Item = Batch>) -> Vec<(&'static str, Sourc
     for batch in batches {
         let text = String::from_utf8(batch.body).unwrap();
         assert_eq!(text.lines().count(), batch.records);
-        let parsed = text.lines().map(|line| (batch.tenant, batch.source, serde_json::from_str(line).unwrap()));
-        records.extend(parsed);
+        let parsed: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(parsed.is_sorted_by_key(time_of), "a batch is out of order");
+        records.extend(parsed.into_iter().map(|record| (batch.tenant, batch.source, record)));
     }
     records
 }
@@ -38,6 +39,12 @@ fn a_week_is_believable_and_ends_now() {
     let fleet = Fleet::new(1, NOW);
     let all = records(fleet.week());
     assert!((40_000..60_000).contains(&all.len()), "{} records", all.len());
+    let times: Vec<i64> = all.iter().map(|(_, _, record)| time_of(record)).collect();
+    let mut latest = times[0];
+    for time in &times {
+        assert!(*time > latest - 120 * MINUTE, "a batch is more than its window behind");
+        latest = latest.max(*time);
+    }
     let (mut agents, mut granted, mut chains) = (HashMap::<String, &str>::new(), HashSet::new(), 0);
     for (tenant, source, record) in &all {
         let time = time_of(record);
@@ -76,14 +83,14 @@ fn the_same_seed_gives_the_same_week_and_volume_scales_it() {
 
 #[test]
 fn the_hijacked_agent_never_did_before_what_it_does_now() {
-    let fleet = Fleet::new(1, NOW);
+    let fleet = Fleet::new(1, NOW).volume(0.3);
     let Facts { hijack, .. } = fleet.facts();
     let week = records(fleet.week());
     let own = |all: Vec<(&'static str, Source, Value)>| -> Vec<(&'static str, Source, Value)> {
         all.into_iter().filter(|(_, _, r)| r["jwt_payload"]["azp"] == hijack.agent.id.as_str()).collect()
     };
     let before = own(week);
-    assert!(before.len() > 200, "{} calls in the week", before.len());
+    assert!(before.len() > 60, "{} calls in the week", before.len());
     let story = fleet.hijack(NOW);
     assert_eq!(story.iter().map(|batch| batch.source).collect::<Vec<_>>()[1..], [Source::Envoy; 3]);
     let story = records(story);
@@ -104,7 +111,7 @@ fn the_hijacked_agent_never_did_before_what_it_does_now() {
 
 #[test]
 fn one_key_goes_round_only_in_its_story() {
-    let fleet = Fleet::new(1, NOW);
+    let fleet = Fleet::new(1, NOW).volume(0.3);
     let Facts { shared, .. } = fleet.facts();
     let users_of = |all: Vec<(&'static str, Source, Value)>| {
         let (mut consumers, mut hosts) = (HashSet::new(), HashSet::new());
@@ -126,7 +133,7 @@ fn one_key_goes_round_only_in_its_story() {
 
 #[test]
 fn one_agent_is_ownerless_with_a_token_for_ever() {
-    let fleet = Fleet::new(1, NOW);
+    let fleet = Fleet::new(1, NOW).volume(0.3);
     let Facts { never_expires, .. } = fleet.facts();
     let mut found = HashSet::new();
     for (_, source, record) in records(fleet.week().chain(fleet.never_expires(NOW))) {

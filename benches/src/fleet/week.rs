@@ -9,7 +9,7 @@ use fastrand::Rng;
 use super::cast::Member;
 use super::jobs::{Door, Step, When};
 use super::{Batch, Caller, Fleet, TENANTS};
-use crate::records::{Token, Uuid, envoy, kong, okta};
+use crate::records::{Token, Uuid, envoy, kong, okta, short_id};
 use crate::workload::Source;
 
 const DAY: i64 = 86_400_000_000;
@@ -20,6 +20,8 @@ pub(super) const RARELY: u32 = 25;
 /// A batch spans at most this much of the simulated week, so that sources stay in step, and this many records.
 const WINDOW: i64 = 2 * HOUR;
 const WINDOW_RECORDS_MAX: usize = 2_000;
+/// Agents' runtimes were upgraded so long before now.
+const UPGRADED_FOR: i64 = 3 * DAY;
 /// Sources in the order in which a window's batches are sent: tokens are granted before they are used.
 const SOURCES: [Source; 3] = [Source::Okta, Source::Envoy, Source::Kong];
 
@@ -116,11 +118,12 @@ impl<'a> Week<'a> {
             [] => None,
             rarely => (self.rng.u32(..RARELY) == 0).then(|| &rarely[self.rng.usize(..rarely.len())]),
         };
+        // A session is about a few neighbouring things: what it reads, it then works on.
+        let subject = member.ids_from + self.rng.u32(..400);
         for step in member.job.steps.iter().chain(rare) {
-            // A session works on a few ids again and again: what it lists, it then reads.
             for _ in 0..self.rng.u32(step.times.0..=step.times.1) {
                 time += self.rng.i64(300_000..6_000_000);
-                let id = member.ids_from + self.rng.u32(..400);
+                let id = subject + self.rng.u32(..4);
                 self.planned.push_back(Planned { time, what: What::Call { session, step, id } });
             }
         }
@@ -142,72 +145,74 @@ impl<'a> Week<'a> {
     fn write_window(&mut self) {
         let Some(first) = self.planned.front() else { return };
         let end = first.time + WINDOW;
-        let mut batches: Vec<Batch> = Vec::new();
-        for source in SOURCES {
-            batches.extend(TENANTS.map(|tenant| Batch { tenant, source, records: 0, body: Vec::new() }));
-        }
+        let mut window = Window::new();
         for _ in 0..WINDOW_RECORDS_MAX {
-            if self.planned.front().is_none_or(|planned| planned.time >= end) {
-                break;
+            let Some(planned) = self.planned.pop_front_if(|planned| planned.time < end) else { break };
+            let Planned { time, what } = planned;
+            match what {
+                What::Login { person, fails } => self.write_login(time, person, fails, &mut window),
+                What::Grant { session } => self.write_grant(time, session, &mut window),
+                What::Call { session, step, id } => self.write_call(time, session, step, id, &mut window),
             }
-            let planned = self.planned.pop_front().expect("there is one more");
-            self.write(&planned, &mut batches);
         }
-        self.ready.extend(batches.into_iter().filter(|batch| batch.records > 0));
+        self.ready.extend(window.0.into_iter().filter(|batch| batch.records > 0));
     }
 
-    fn write(&mut self, planned: &Planned, batches: &mut [Batch]) {
-        let Week { fleet, rng, sessions, .. } = self;
-        let (time, id) = (planned.time, Uuid::random(rng));
-        let batch = |source: Source, tenant: usize| {
-            let place = SOURCES.iter().position(|s| *s == source).expect("a source of the fleet");
-            place * TENANTS.len() + tenant
-        };
-        let batch = match planned.what {
-            What::Login { person, fails } => {
-                let person = &fleet.persons[person];
-                let batch = &mut batches[batch(Source::Okta, person.tenant)];
-                let session = crate::records::short_id(rng, "102", 25);
-                let reason = fails.then_some("INVALID_CREDENTIALS");
-                okta::login(time, id, &person.user, &session, reason, &mut batch.body);
-                batch
-            }
-            What::Grant { session } => {
-                let session = &sessions[session];
-                let member = &fleet.members[session.member];
-                let batch = &mut batches[batch(Source::Okta, member.tenant)];
-                let user = session.user.map(|user| &fleet.persons[user].user);
-                let token = session.token.as_ref().expect("a grant is of a token");
-                okta::token_grant(time, id, &member.agent, user, token, &mut batch.body);
-                batch
-            }
-            What::Call { session, step, id: resource } => {
-                let session = &sessions[session];
-                let member = &fleet.members[session.member];
-                let mut agent = member.agent.clone();
-                if session.moved {
-                    agent.address = member.other_address;
-                }
-                if time > fleet.now_micros - 3 * DAY {
-                    agent.user_agent = member.upgraded.to_owned();
-                }
-                let caller = Caller {
-                    agent: &agent,
-                    user: session.user.map(|user| &fleet.persons[user].user),
-                    token: session.token.as_ref(),
-                };
-                let path = step.path.replace("{id}", &resource.to_string());
-                let call = caller.call(rng, time, (step.method, step.service, &path), None);
-                let source = if member.job.door == Door::Key { Source::Kong } else { Source::Envoy };
-                let batch = &mut batches[batch(source, member.tenant)];
-                match source {
-                    Source::Kong => kong::http_log(&call, &mut batch.body),
-                    _ => envoy::access(&call, &mut batch.body),
-                }
-                batch
-            }
-        };
+    fn write_login(&mut self, time: i64, person: usize, fails: bool, window: &mut Window) {
+        let person = &self.fleet.persons[person];
+        let session = short_id(&mut self.rng, "102", 25);
+        let reason = fails.then_some("INVALID_CREDENTIALS");
+        let body = window.body(Source::Okta, person.tenant);
+        okta::login(time, Uuid::random(&mut self.rng), &person.user, &session, reason, body);
+    }
+
+    fn write_grant(&mut self, time: i64, session: usize, window: &mut Window) {
+        let session = &self.sessions[session];
+        let member = &self.fleet.members[session.member];
+        let user = session.user.map(|user| &self.fleet.persons[user].user);
+        let token = session.token.as_ref().expect("a grant is of a token");
+        let body = window.body(Source::Okta, member.tenant);
+        okta::token_grant(time, Uuid::random(&mut self.rng), &member.agent, user, token, body);
+    }
+
+    fn write_call(&mut self, time: i64, session: usize, step: &Step, id: u32, window: &mut Window) {
+        let Week { fleet, rng, .. } = self;
+        let session = &self.sessions[session];
+        let member = &fleet.members[session.member];
+        let mut agent = member.agent.clone();
+        if session.moved {
+            agent.address = member.other_address;
+        }
+        if time > fleet.now_micros - UPGRADED_FOR {
+            agent.user_agent = member.upgraded.to_owned();
+        }
+        let user = session.user.map(|user| &fleet.persons[user].user);
+        let caller = Caller { agent: &agent, user, token: session.token.as_ref() };
+        let path = step.path.replace("{id}", &id.to_string());
+        let call = caller.call(rng, time, (step.method, step.service, &path), None);
+        match member.job.door {
+            Door::Key => kong::http_log(&call, window.body(Source::Kong, member.tenant)),
+            _ => envoy::access(&call, window.body(Source::Envoy, member.tenant)),
+        }
+    }
+}
+
+/// The batches of one window, one a source and tenant.
+struct Window(Vec<Batch>);
+
+impl Window {
+    fn new() -> Window {
+        let of_source =
+            |source| TENANTS.into_iter().map(move |tenant| Batch { tenant, source, records: 0, body: Vec::new() });
+        Window(SOURCES.into_iter().flat_map(of_source).collect())
+    }
+
+    /// Where the next record of this source and tenant is to be written.
+    fn body(&mut self, source: Source, tenant: usize) -> &mut Vec<u8> {
+        let place = SOURCES.iter().position(|s| *s == source).expect("a source of the fleet");
+        let batch = &mut self.0[place * TENANTS.len() + tenant];
         batch.records += 1;
+        &mut batch.body
     }
 }
 
