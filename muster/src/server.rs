@@ -112,7 +112,7 @@ async fn by_token(State(tokens): State<Tokens>, mut request: Request, next: Next
 
 async fn as_operator(mut request: Request, next: Next) -> Response {
     let tenant = request.headers().get(TENANT_HEADER).and_then(|v| v.to_str().ok()).unwrap_or("default").to_owned();
-    let verbs = vec![Verb::Ingest, Verb::Query, Verb::Deny, Verb::Order, Verb::Approve, Verb::Admin];
+    let verbs = vec![Verb::Ingest, Verb::Act, Verb::Query, Verb::Deny, Verb::Order, Verb::Approve, Verb::Admin];
     let principal = Principal { name: "operator".into(), tenant, holder: Holder::Person, verbs };
     request.extensions_mut().insert(principal);
     next.run(request).await

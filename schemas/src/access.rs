@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum Verb {
     /// Send records.
     Ingest,
+    /// Send records that are live: with [`Verb::Ingest`], they may start an unattended order.
+    Act,
     /// Read events, alerts, orders and the roster, by SQL or otherwise.
     Query,
     /// Read the deny list: for gateways.

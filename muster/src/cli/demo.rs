@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use crate::client::SOCKET;
 use crate::config::Config;
 use crate::node::{Node, make_private};
-use crate::output::{complain, grouped, print};
+use crate::output::{complain, print};
 use crate::server;
 use crate::tokens::Tokens;
 use receiver::Receiver;
@@ -48,7 +48,7 @@ pub(crate) struct Demo {
     into: Option<PathBuf>,
 }
 
-/// The tokens of one tenant: its history is imported under one, its gateways send under the other.
+/// The tokens of one tenant: its history is imported under one, its gateways send live records under the other.
 struct TenantTokens {
     history: String,
     gateway: String,
@@ -89,7 +89,6 @@ pub(crate) async fn run(command: &Demo, mut config: Config) -> Result<ExitCode> 
 fn configure(config: &mut Config, folder: &std::path::Path, receiver: &Receiver) {
     config.data.folder = folder.to_owned();
     config.server.listen_address = ([127, 0, 0, 1], 0).into();
-    config.server.may_act_tokens = TENANTS.iter().map(|tenant| format!("{tenant}-gateway")).collect();
     config.respond = respond::Config {
         policies: vec![Policy {
             detector: "*".into(),
@@ -112,7 +111,7 @@ fn configure(config: &mut Config, folder: &std::path::Path, receiver: &Receiver)
 
 fn make_tokens(tokens: &Tokens, tenant: &str) -> Result<TenantTokens> {
     let make = |use_: &str, verbs| tokens.create(&format!("{tenant}-{use_}"), tenant, Holder::Machine, verbs);
-    Ok(TenantTokens { history: make("history", vec![Verb::Ingest])?, gateway: make("gateway", vec![Verb::Ingest])? })
+    Ok(TenantTokens { history: make("history", vec![Verb::Ingest])?, gateway: make("gateway", vec![Verb::Ingest, Verb::Act])? })
 }
 
 async fn tell(

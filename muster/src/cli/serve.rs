@@ -34,7 +34,7 @@ pub(crate) async fn run(command: &Serve, mut config: Config) -> Result<ExitCode>
     let tcp = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     let address = tcp.local_addr()?;
     if tokens.is_empty() {
-        let verbs = vec![Verb::Ingest, Verb::Query, Verb::Deny, Verb::Order, Verb::Approve, Verb::Admin];
+        let verbs = vec![Verb::Ingest, Verb::Act, Verb::Query, Verb::Deny, Verb::Order, Verb::Approve, Verb::Admin];
         let token = tokens.create("first", "default", Holder::Person, verbs)?;
         complain(&format!("first start: this token is shown once and may do everything in tenant `default`:\n\n  {token}\n"));
     }

@@ -41,11 +41,19 @@ pub(crate) struct Create {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum VerbName {
+    /// Send records
     Ingest,
+    /// Send records that are live: they may start an unattended order
+    Act,
+    /// Read events, alerts, orders and the roster
     Query,
+    /// Read the deny list: for gateways
     Deny,
+    /// Ask for an order, or release one
     Order,
+    /// Approve an order that another person asked for
     Approve,
+    /// See the state of the process
     Admin,
 }
 
@@ -53,6 +61,7 @@ impl From<VerbName> for Verb {
     fn from(name: VerbName) -> Verb {
         match name {
             VerbName::Ingest => Verb::Ingest,
+            VerbName::Act => Verb::Act,
             VerbName::Query => Verb::Query,
             VerbName::Deny => Verb::Deny,
             VerbName::Order => Verb::Order,

@@ -54,8 +54,6 @@ pub(crate) struct ServerConfig {
     pub(crate) requests_max: usize,
     /// Longest time a request may take before it is answered 504.
     pub(crate) request_secs: u64,
-    /// Names of the tokens whose records are live: only they can start an unattended order. Empty means every token.
-    pub(crate) may_act_tokens: Vec<String>,
 }
 
 impl Default for ServerConfig {
@@ -65,7 +63,6 @@ impl Default for ServerConfig {
             body_bytes_max: 64 << 20,
             requests_max: 512,
             request_secs: 60,
-            may_act_tokens: Vec::new(),
         }
     }
 }
