@@ -1,5 +1,6 @@
 //! What an alert leads to, and what it must never lead to.
 
+use lake::files::sim::Fault;
 use respond::config::TargetKind;
 use respond::order::State;
 use respond::{Config, Error, Handled};
@@ -246,6 +247,17 @@ fn configuration_says_all_that_is_wrong() {
     }
     let ask = serde_json::from_str::<Config>(r#"{"policies": [{"mode": "ask"}]}"#).expect_err("comes later");
     assert!(ask.to_string().contains("expected `observe` or `act`"), "{ask}");
+}
+
+#[tokio::test]
+async fn nothing_is_done_that_is_not_written_down() {
+    let world = World::new(acting());
+    world.files.fail_at(world.files.calls(), Fault::NoSpace);
+    let error = world.responder.handle_alert(&alert("billing", START)).await.expect_err("the disk is full");
+    assert!(error.retry_later(), "{error}");
+    assert!(!world.denied("billing") && world.responder.orders("acme", 10).is_empty());
+    world.responder.handle_alert(&alert("billing", START)).await.expect("the disk has room again");
+    assert!(world.denied("billing"));
 }
 
 #[tokio::test]

@@ -110,7 +110,7 @@ async fn a_name_that_does_not_resolve_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_release_waits_for_the_stop_and_calls_the_rest_off() {
+async fn a_release_calls_the_rest_off() {
     let receiver = Receiver::new([Reply::Slam]).await;
     let world = World::new(calling(&receiver.address));
     let (order, _) = drive(&world, 1).await;
@@ -120,6 +120,29 @@ async fn a_release_waits_for_the_stop_and_calls_the_rest_off() {
     let got = receiver.got();
     assert_eq!((got.len(), got[0].body["type"].as_str()), (1, Some("killswitch.released")));
     assert_eq!(world.mirrored().await.last().map(|row| row.state.clone()).as_deref(), Some("released"));
+}
+
+#[tokio::test]
+async fn a_release_does_not_overtake_its_stop() {
+    let receiver = Receiver::new([Reply::Silence]).await;
+    let world = World::new(calling(&receiver.address));
+    let responder = &world.responder;
+    let Handled::Acting(order_id) = responder.handle_alert(&alert("billing", START)).await.expect("handled") else {
+        panic!("it acts")
+    };
+    let release = async {
+        while receiver.got().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        responder.release(&order_id, "ann", "false alarm").await.expect("released");
+        responder.due(START).await.expect("the logs work")
+    };
+    let (stopped, released) = tokio::join!(responder.due(START), release);
+    assert_eq!((stopped.expect("the logs work"), released), (1, 0), "the stop is under way, so the release waits");
+    assert_eq!(responder.due(START).await.expect("the logs work"), 1);
+    let types: Vec<_> = receiver.got().iter().map(|got| got.body["type"].clone()).collect();
+    assert_eq!(types, ["killswitch.approved", "killswitch.released"]);
+    assert_eq!(responder.order(&order_id).map(|order| order.state), Some(State::Released));
 }
 
 #[tokio::test]
