@@ -57,7 +57,7 @@ fn main() {
 fn row(n: u64, agents: u64, events: u64) -> EventRow {
     let dice = mix(n);
     let agent = dice % agents;
-    let role = if mix(dice) % 500 == 0 { dice % 5 } else { agent % 5 };
+    let role = if mix(dice) % 500 == 0 { mix(dice ^ 9) % 5 } else { agent % 5 };
     let call = mix(dice ^ 7) % 4;
     let time = START + (n as f64 / events as f64 * 7.0 * 86_400e6) as i64;
     EventRow {

@@ -16,7 +16,7 @@ use crate::session::EVENTS_MAX;
 use crate::symbol::Symbols;
 use crate::tenant::Tenant;
 
-/// A score from which an alert is high.
+/// Surprise from which an alert is high, whichever detector raised it.
 const HIGH_BITS: f64 = 32.0;
 const LOW: i32 = 2;
 const MEDIUM: i32 = 3;
@@ -97,7 +97,7 @@ fn describe(config: &Config, symbols: &Symbols, agent: &Agent, tenant: &Tenant, 
         event_day: id::day(time),
         tenant: events.tenant.value(at).to_owned(),
         detector: detector_name.to_owned(),
-        severity_id: severity(evidence, *score),
+        severity_id: severity(evidence),
         live: is_live(config, row),
         log_partition: events.log_partition.value(at),
         log_offset: events.log_offset.value(at),
@@ -121,12 +121,12 @@ fn describe(config: &Config, symbols: &Symbols, agent: &Agent, tenant: &Tenant, 
 }
 
 /// Low: only the cohort's history speaks, or it did not succeed. Critical: grave, sure, and new in action and resource.
-fn severity(evidence: &Evidence, score: f64) -> i32 {
+fn severity(evidence: &Evidence) -> i32 {
     let Evidence { impact, weight, history, action_bits, resource_bits, .. } = *evidence;
     if history != History::Own || weight < impact {
         return LOW;
     }
-    match score >= HIGH_BITS {
+    match evidence.weighed_bits() >= HIGH_BITS {
         true if impact == 1.0 && action_bits >= 5.0 && resource_bits >= 10.0 => CRITICAL,
         true if impact >= GRAVE => HIGH,
         _ => MEDIUM,

@@ -332,8 +332,12 @@ fn evidence(config: &Config, agent: &Agent, tenant: &Tenant, row: &Row, recent: 
     }
 }
 
+/// Surprise at most: counts have 16 bits, and levels and contexts are nested, so that what is beyond is the same surprise
+/// counted again. On hijacked agents the cap costs nothing; without it one rare but harmless call outweighs all.
+const TERM_BITS_MAX: f64 = 16.0;
+
 /// Rounded, so that the last digit of a logarithm cannot differ from machine to machine.
 #[inline]
 fn bits(p: f64) -> f64 {
-    (-p.log2().min(0.0) * 1024.0).round() / 1024.0
+    ((-p.log2()).clamp(0.0, TERM_BITS_MAX) * 1024.0).round() / 1024.0
 }

@@ -11,7 +11,7 @@ pub enum History {
     None,
 }
 
-/// One call against the history of its agent, cohort and tenant.
+/// One call against the history of its agent, cohort and tenant. Surprise is at most 16 bits a kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence {
     /// Impact of the action, 0 to 1.
@@ -31,4 +31,11 @@ pub struct Evidence {
     pub resource_bits: f64,
     /// Surprise of the action in a session of cohort and tenant, in bits.
     pub peers_action_bits: f64,
+}
+
+impl Evidence {
+    /// All surprise, weighed: the score of a combination.
+    pub fn weighed_bits(&self) -> f64 {
+        self.weight * (self.action_bits + self.order_bits + self.resource_bits)
+    }
 }

@@ -40,7 +40,7 @@ impl Detector for Combination {
 
     fn score(&self, evidence: &Evidence) -> f64 {
         match evidence.history {
-            History::Own => evidence.weight * (evidence.action_bits + evidence.order_bits + evidence.resource_bits),
+            History::Own => evidence.weighed_bits(),
             _ => 0.0,
         }
     }

@@ -12,7 +12,10 @@ fn stream() -> Vec<Step> {
     for agent in [0, 5, 9] {
         let time = |i: i64| START + 6 * DAY + agent * HOUR + i * SECOND;
         let calls = [("secrets.read", "read", Some("vault/prod")), ("users.create", "admin", Some("directory"))];
-        rows.extend((0..2).map(|i| row(&format!("agent-{agent}"), time(i as i64), calls[i])));
+        // Twice, so that the second time is a repeat.
+        for later in [0, 5 * HOUR] {
+            rows.extend((0..2).map(|i| row(&format!("agent-{agent}"), time(i as i64) + later, calls[i])));
+        }
     }
     let mut steps = steps(rows, HOUR);
     // Rows without an agent, of other tenants, late and early ones are part of every stream.

@@ -156,6 +156,9 @@ fn session_of(
     if calls.len() > 1 && dice.roll(12) == 0 {
         calls.swap(0, 1);
     }
+    if dice.roll(150) == 0 {
+        calls.push(("POST /feedback", "write", "survey"));
+    }
     if dice.roll(60) == 0 {
         calls.push(("GET /health", "read", ""));
     }
