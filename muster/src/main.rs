@@ -1,1 +1,19 @@
-fn main() {}
+//! `muster`: takes the roll call of every AI agent that touches your APIs.
+//!
+//! The only crate that knows all others: configuration, wiring, command line, HTTP server. `cli/` has a file a command;
+//! `node` opens a data folder with every role; `server` mounts the crates' routes; `client` reaches a running server.
+
+mod cli;
+mod client;
+mod config;
+mod detection;
+mod metrics;
+mod node;
+mod operator;
+mod output;
+mod server;
+mod tokens;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,13 +1,20 @@
 //! The file layer under log and lake: few operations, each with a stated durability.
 //!
 //! Nothing counts that was not fsynced: file bytes by [`File::sync`], directory entries (create, rename, remove) by
-//! [`Files::sync_dir`] of the folder. `disk` is the real one; `sim` forgets, at a cut, everything that was not synced, and
-//! can fail any call, so that crash tests can show a missing fsync.
+//! [`Files::sync_dir`] of the folder. [`disk`] is the real one; [`sim`] forgets, at a cut, everything that was not
+//! synced, and can fail any call, so that crash tests can show a missing fsync.
+//!
+//! Left out on purpose: links, permissions, memory maps, and writing anywhere but at the end of a file.
+
+pub mod disk;
+pub mod sim;
 
 use std::fmt::Debug;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+pub use disk::Disk;
 
 /// A file open for appending.
 pub trait File: Send + Debug {
@@ -21,17 +28,22 @@ pub trait File: Send + Debug {
 
 /// The operations on a file system that log and lake need. Paths are absolute or relative to the layer's root.
 pub trait Files: Send + Sync + Debug {
-    /// Creates a file that must not exist yet.
+    /// Creates a file; fails with `AlreadyExists` where there is one.
     fn create(&self, path: &Path) -> io::Result<Box<dyn File>>;
     /// Opens an existing file for appending.
     fn open(&self, path: &Path) -> io::Result<Box<dyn File>>;
     fn len(&self, path: &Path) -> io::Result<u64>;
+    /// The bytes of `range`, all of them: a range past the end is `UnexpectedEof`.
     fn read(&self, path: &Path, range: Range<u64>) -> io::Result<Vec<u8>>;
     /// Names of the files (not folders) directly in `folder`, sorted; empty where the folder does not exist.
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
-    /// Renames within one file system, replacing `to`.
+    /// All files at any depth below `folder` with their lengths, sorted; each path is `folder` joined with the rest,
+    /// so that it can be handed back to this layer. Empty where the folder does not exist.
+    fn list_recursive(&self, folder: &Path) -> io::Result<Vec<(PathBuf, u64)>>;
+    /// Renames within one file system, replacing `to`. Survives a cut whole or not at all.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Creates a folder and the missing ones above it, durably; content where it exists already.
     fn create_dir_all(&self, folder: &Path) -> io::Result<()>;
     /// Makes the entries of `folder` durable.
     fn sync_dir(&self, folder: &Path) -> io::Result<()>;

@@ -9,9 +9,21 @@
 //! is decided, so that every reader sees one stream (`docs/decisions/`). A failing fsync is fatal: [`LogError::Fatal`],
 //! and every later call fails. A full disk is not: the file is cut back and the append fails alone.
 
+mod config;
+mod error;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use schemas::ledger::LedgerRow;
 use serde_json::Value;
+
+use crate::clock::Clock;
+use crate::files::Files;
+
+pub use config::LogConfig;
+pub use error::LogError;
 
 /// What one append writes, all of it or none.
 #[derive(Debug, Default)]
@@ -61,4 +73,68 @@ pub struct Frame {
     /// When the frame was written, in microseconds since the Unix epoch: for measuring, never for deciding.
     pub written_at: i64,
     pub payload: Payload,
+}
+
+/// What opening the log found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Frames retained.
+    pub frames: u64,
+    /// Bytes of a torn tail that were cut off: part of a write that was never acknowledged.
+    pub truncated_bytes: u64,
+    /// Why they were cut off.
+    pub reason: Option<String>,
+}
+
+/// The embedded log.
+#[derive(Debug)]
+pub struct Log {}
+
+impl Log {
+    /// Opens the log in `folder`, creating it where there is none. `groups` are the readers that must pass a frame
+    /// before it is released; until a group first says [`passed`](Self::passed), it holds everything.
+    pub fn open(
+        files: Arc<dyn Files>,
+        folder: PathBuf,
+        config: &LogConfig,
+        clock: Clock,
+        groups: &[&'static str],
+    ) -> Result<(Arc<Log>, Recovery), LogError> {
+        todo!()
+    }
+
+    /// Appends a group; durable when it returns. A caller that stops waiting does not take the group back.
+    pub async fn append(&self, group: Group) -> Result<Appended, LogError> {
+        todo!()
+    }
+
+    /// One past the last durable offset.
+    pub fn end(&self) -> u64 {
+        todo!()
+    }
+
+    /// The first retained offset.
+    pub fn first(&self) -> u64 {
+        todo!()
+    }
+
+    /// Resolves with [`end`](Self::end) once that is greater than `beyond`.
+    pub async fn wait(&self, beyond: u64) -> Result<u64, LogError> {
+        todo!()
+    }
+
+    /// Frames from `from` on, in order: at least one if `from < end`, then as many as `bytes_max` allows.
+    pub fn read(&self, from: u64, bytes_max: usize) -> Result<Vec<Arc<Frame>>, LogError> {
+        todo!()
+    }
+
+    /// `group` durably needs nothing below `next` any more.
+    pub fn passed(&self, group: &str, next: u64) {
+        todo!()
+    }
+
+    /// Writes what is queued and stops; every later call fails with [`LogError::Closed`].
+    pub fn close(&self) {
+        todo!()
+    }
 }

@@ -1,0 +1,161 @@
+//! One agent's memory: its habits, its open sessions, the alerts about it. At most 8 KB, usually under 3.
+//!
+//! Which actions it ever did is a list of its own, not a guess of the table: "never did" is a claim of fact. An agent
+//! with more than [`ACTIONS_MAX`] different actions is too broad for that claim and the list says so.
+
+use serde::{Deserialize, Serialize};
+
+use crate::habits::{Call, Habits, Recent};
+use crate::session::{CALLS_MAX, Session};
+
+const SLOTS_MAX: u32 = 256;
+pub(crate) const ACTIONS_MAX: usize = 64;
+const SESSIONS_MAX: usize = 4;
+const RAISED_MAX: usize = 16;
+/// How many ordinary sessions a dismissed alert counts for.
+const DISMISSED_WEIGHT: u32 = 3;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Agent {
+    pub(crate) tenant: u64,
+    pub(crate) first: i64,
+    pub(crate) last: i64,
+    /// Sessions learned.
+    pub(crate) sessions: u32,
+    pub(crate) cohort: u64,
+    pub(crate) cohort_is_owner: bool,
+    pub(crate) habits: Habits,
+    pub(crate) actions: Vec<Done>,
+    pub(crate) actions_forgotten: bool,
+    pub(crate) open: Vec<Session>,
+    pub(crate) raised: Vec<Raised>,
+}
+
+/// An action that the agent did, in so many sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Done {
+    pub(crate) action: u64,
+    pub(crate) sessions: u32,
+}
+
+/// An alert about the agent: against repeats, and to learn from its dismissal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Raised {
+    pub(crate) alert_id: u128,
+    pub(crate) detector: u32,
+    pub(crate) time: i64,
+    pub(crate) recent: Recent,
+    pub(crate) call: Call,
+}
+
+impl Agent {
+    pub(crate) fn new(tenant: u64, time: i64) -> Self {
+        Agent {
+            tenant,
+            first: time,
+            last: time,
+            sessions: 0,
+            cohort: 0,
+            cohort_is_owner: false,
+            habits: Habits::new(SLOTS_MAX),
+            actions: Vec::new(),
+            actions_forgotten: false,
+            open: Vec::new(),
+            raised: Vec::new(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn did(&self, action: u64) -> bool {
+        self.actions.iter().any(|done| done.action == action)
+    }
+
+    /// The open session of `key`, newest last; a pause or a fifth session ends one, which is handed to `ended`.
+    pub(crate) fn session(
+        &mut self,
+        key: u64,
+        time: i64,
+        idle: i64,
+        detectors: usize,
+        mut ended: impl FnMut(&mut Self, Session),
+    ) {
+        if let Some(at) = self.open.iter().position(|session| session.key == key) {
+            let session = self.open.remove(at);
+            if time - session.last <= idle {
+                return self.open.push(session);
+            }
+            ended(self, session);
+        } else if self.open.len() == SESSIONS_MAX {
+            let oldest = self.open.remove(0);
+            ended(self, oldest);
+        }
+        self.open.push(Session::new(key, time, detectors));
+    }
+
+    /// Learns calls of a session. The result has a bit set for each call that was the agent's first of its action.
+    pub(crate) fn learn(&mut self, lead: Recent, calls: &[Call]) -> u64 {
+        assert!(calls.len() <= CALLS_MAX, "a part of a session fits the set of first calls");
+        self.sessions = self.sessions.saturating_add(1);
+        self.habits.learn(lead, calls);
+        let mut firsts = 0;
+        for (i, call) in calls.iter().enumerate() {
+            if calls[..i].iter().all(|before| before.action != call.action) && self.note_done(call.action, 1) {
+                firsts |= 1 << i;
+            }
+        }
+        firsts
+    }
+
+    /// Whether the action is the agent's first of its kind.
+    fn note_done(&mut self, action: u64, sessions: u32) -> bool {
+        if let Some(done) = self.actions.iter_mut().find(|done| done.action == action) {
+            done.sessions = done.sessions.saturating_add(sessions);
+            return false;
+        }
+        if self.actions.len() == ACTIONS_MAX {
+            self.actions_forgotten = true;
+            let rarest = (0..ACTIONS_MAX).min_by_key(|&i| self.actions[i].sessions).expect("the list is full");
+            self.actions.remove(rarest);
+        }
+        self.actions.push(Done { action, sessions });
+        true
+    }
+
+    /// Whether `detector` raised an alert about `action` within `window` of `time`, before or after: logs may be late.
+    pub(crate) fn raised_lately(&self, detector: u32, action: u64, time: i64, window: i64) -> bool {
+        let same = |raised: &&Raised| raised.detector == detector && raised.call.action == action;
+        self.raised.iter().filter(same).any(|raised| (time - raised.time).abs() < window)
+    }
+
+    pub(crate) fn note_raised(&mut self, raised: Raised) {
+        if self.raised.len() == RAISED_MAX {
+            self.raised.remove(0);
+        }
+        self.raised.push(raised);
+    }
+
+    /// Somebody says that the alert was about ordinary work: it becomes a habit. False if there is no such alert.
+    pub(crate) fn dismiss(&mut self, alert_id: u128) -> bool {
+        let Some(raised) = self.raised.iter().find(|raised| raised.alert_id == alert_id).cloned() else {
+            return false;
+        };
+        self.habits.teach(raised.recent, raised.call, DISMISSED_WEIGHT);
+        self.note_done(raised.call.action, DISMISSED_WEIGHT);
+        self.raised.retain(|other| other.alert_id != alert_id);
+        true
+    }
+
+    /// Whether it can be used without a panic, after reading back.
+    pub(crate) fn is_sound(&self, detectors: usize) -> bool {
+        let sound = |session: &Session| session.best.len() == detectors && session.calls.len() < CALLS_MAX;
+        self.habits.table.is_sound() && self.open.iter().all(sound)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.habits.table.bytes()
+            + self.actions.capacity() * size_of::<Done>()
+            + self.raised.capacity() * size_of::<Raised>()
+            + self.open.iter().map(Session::bytes).sum::<usize>()
+    }
+}

@@ -1,0 +1,69 @@
+//! What an installation may set about detection: limits, warm-up, thresholds.
+//!
+//! The defaults are what was measured to work; a change is part of an alert's `rules_digest`, so that an alert always
+//! says under which rules it was raised. Sizes of one agent's tables are constants beside them, not settings.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Detection: how much history an agent needs, from which score on an alert is raised, how much is remembered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Agents remembered. Past it an eighth is forgotten at once: first those without enough history, then the longest idle.
+    pub agents_max: usize,
+    /// Cohorts (owners, else sources) remembered, all tenants together; an agent of a later one is compared with its tenant only.
+    pub cohorts_max: usize,
+    /// Names of actions and resources kept for explanations; past it a name is not shown, nothing else changes.
+    pub names_max: usize,
+    /// Calls of ended sessions that wait for the next tick to join cohort and tenant history; past it they do not join.
+    pub pending_calls_max: usize,
+    /// A session ends after this long without a call.
+    pub session_idle_mins: i64,
+    /// Sessions an agent needs before its own history can raise an alert.
+    pub history_sessions_min: u32,
+    /// Days between an agent's first call and the first alert its own history can raise.
+    pub history_days_min: i64,
+    /// Sessions a cohort needs before it can raise an alert about an agent that has no history yet.
+    pub cohort_sessions_min: u32,
+    /// Agents a cohort or tenant needs before it is compared with: below, it says little beyond the agent itself.
+    pub cohort_agents_min: u32,
+    /// Score from which an alert is raised, in bits, until a tenant's own scores say more.
+    pub threshold_bits: f64,
+    /// The threshold calibrates itself upwards, never past this, so that an attacker cannot raise it out of reach.
+    pub threshold_bits_max: f64,
+    /// Sessions of a tenant before its threshold calibrates itself.
+    pub calibration_sessions_min: u32,
+    /// Sessions to one alert, a detector and tenant, that the threshold aims at.
+    pub sessions_per_alert: u32,
+    /// One alert an agent, detector and action in this time.
+    pub repeat_hours: i64,
+    /// A call is live when it is received within this time of happening.
+    pub live_secs_max: i64,
+    /// Key of the hashes in the state, so that nobody can craft names that collide: made once an installation, no setting.
+    #[serde(skip)]
+    pub hash_key: [u64; 2],
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            agents_max: 100_000,
+            cohorts_max: 4_096,
+            names_max: 65_536,
+            pending_calls_max: 1 << 20,
+            session_idle_mins: 15,
+            history_sessions_min: 8,
+            history_days_min: 3,
+            cohort_sessions_min: 200,
+            cohort_agents_min: 3,
+            threshold_bits: 20.0,
+            threshold_bits_max: 40.0,
+            calibration_sessions_min: 1_000,
+            sessions_per_alert: 1_000,
+            repeat_hours: 24,
+            live_secs_max: 60,
+            hash_key: [0; 2],
+        }
+    }
+}

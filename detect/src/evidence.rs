@@ -1,0 +1,34 @@
+//! Evidence: what the engine knows of one call when detectors judge it. Computed once, shared by all of them.
+
+/// Whose history may raise an alert about an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// The agent has sessions and days enough to be judged by its own.
+    Own,
+    /// It has not, but its cohort has.
+    Cohort,
+    /// Neither: nothing can be said yet.
+    None,
+}
+
+/// One call against the history of its agent, cohort and tenant.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence {
+    /// Impact of the action, 0 to 1.
+    pub impact: f64,
+    /// Impact weighed by outcome: what surprise is multiplied with.
+    pub weight: f64,
+    pub history: History,
+    /// The agent never did this action (and all it ever did is remembered).
+    pub action_is_new: bool,
+    /// Other agents of its cohort that did this action.
+    pub cohort_agents_with: u32,
+    /// Surprise of the action in a session of this agent, in bits.
+    pub action_bits: f64,
+    /// Surprise of the action after the calls before it, in bits.
+    pub order_bits: f64,
+    /// Surprise of the resource for the action, in bits; 0 without a resource.
+    pub resource_bits: f64,
+    /// Surprise of the action in a session of cohort and tenant, in bits.
+    pub peers_action_bits: f64,
+}

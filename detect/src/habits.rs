@@ -1,0 +1,238 @@
+//! Habits: how often actions happen, in which order, on what; of one agent, of its cohort, of its tenant.
+//!
+//! Three probabilities, each refined from the general to the particular: tenant, then cohort, then the agent itself.
+//! - action: a session has this action: `p <- (sessions with it + p) / (sessions + 1)`;
+//! - order: this action follows the last calls (Witten-Bell over 0 to 3 of them): `p <- (c + u * p) / (n + u)` where the
+//!   calls before were seen n times with u different successors, c times this one; stops at the first unseen context;
+//! - resource: this action meets this resource, Witten-Bell too: an action whose resource is always new makes a new one cheap.
+//!
+//! All counts of a level live in one [`Table`], so that they fade together and memory is fixed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::hash::mix;
+use crate::table::Table;
+
+/// What a first guess rests on: 30 actions and 4,096 resources, none more likely than another.
+pub(crate) const ACTION_PRIOR: f64 = 1.0 / 31.0;
+pub(crate) const RESOURCE_PRIOR: f64 = 1.0 / 4096.0;
+
+/// Stands before a session's first call.
+pub(crate) const START: u64 = 1;
+
+const SESSIONS: u64 = 0x5e55_1045;
+const WITH: u64 = 2;
+const AGENTS: u64 = 3;
+const ORDER: u64 = 4;
+const ON: u64 = 5;
+
+/// One call: fingerprints of action and resource (0: none).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Call {
+    pub(crate) action: u64,
+    pub(crate) resource: u64,
+}
+
+/// The last three actions of a session, newest first; [`START`] before the first, 0 before that.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Recent(pub(crate) [u64; 3]);
+
+impl Recent {
+    pub(crate) const NONE: Recent = Recent([START, 0, 0]);
+
+    #[inline]
+    pub(crate) fn push(&mut self, action: u64) {
+        self.0 = [action, self.0[0], self.0[1]];
+    }
+
+    /// Keys of the contexts of 0, 1, 2 and 3 calls; 0 where there are not so many.
+    #[inline]
+    fn contexts(self) -> [u64; 4] {
+        let mut keys = [ORDER; 4];
+        for k in 0..3 {
+            keys[k + 1] = if self.0[k] == 0 { 0 } else { mix(keys[k].wrapping_add(k as u64), self.0[k]) };
+        }
+        keys
+    }
+}
+
+/// A call with the keys under which every level counts it.
+pub(crate) struct Keys {
+    contexts: [u64; 4],
+    follows: [u64; 4],
+    with: u64,
+    on: u64,
+    on_resource: u64,
+}
+
+impl Keys {
+    #[inline]
+    pub(crate) fn new(recent: Recent, call: Call) -> Self {
+        let contexts = recent.contexts();
+        let on = mix(ON, call.action);
+        let on_resource = if call.resource == 0 { 0 } else { mix(on, call.resource) };
+        Keys {
+            contexts,
+            follows: contexts.map(|key| mix(key, call.action)),
+            with: mix(WITH, call.action),
+            on,
+            on_resource,
+        }
+    }
+}
+
+/// Probability of a call's action, order and resource.
+#[derive(Clone, Copy)]
+pub(crate) struct Odds {
+    pub(crate) action: f64,
+    pub(crate) order: f64,
+    pub(crate) resource: f64,
+}
+
+impl Odds {
+    #[inline]
+    pub(crate) fn prior(call: Call) -> Self {
+        let resource = if call.resource == 0 { 1.0 } else { RESOURCE_PRIOR };
+        Odds { action: ACTION_PRIOR, order: ACTION_PRIOR, resource }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Habits {
+    pub(crate) table: Table,
+}
+
+impl Habits {
+    pub(crate) fn new(slots_max: u32) -> Self {
+        Habits { table: Table::new(slots_max) }
+    }
+
+    /// Refines `odds` by what this level has seen.
+    #[inline]
+    pub(crate) fn refine(&self, odds: &mut Odds, keys: &Keys) {
+        let sessions = self.table.get(SESSIONS).count;
+        if sessions == 0 {
+            return;
+        }
+        let with = self.table.get(keys.with).count;
+        odds.action = (f64::from(with.min(sessions)) + odds.action) / f64::from(sessions + 1);
+        for (context, follows) in keys.contexts.into_iter().zip(keys.follows) {
+            if context == 0 || !self.bell(&mut odds.order, context, follows) {
+                break;
+            }
+        }
+        if keys.on_resource != 0 {
+            self.bell(&mut odds.resource, keys.on, keys.on_resource);
+        }
+    }
+
+    /// One Witten-Bell step; false if the context was never seen.
+    #[inline]
+    fn bell(&self, p: &mut f64, context: u64, pair: u64) -> bool {
+        let seen = self.table.get(context);
+        if seen.count == 0 {
+            return false;
+        }
+        let (n, u) = (f64::from(seen.count), f64::from(seen.distinct.max(1)));
+        let c = f64::from(self.table.get(pair).count).min(n);
+        *p = (c + u * *p) / (n + u);
+        true
+    }
+
+    /// Learns the calls of a session, which follow `recent`.
+    pub(crate) fn learn(&mut self, mut recent: Recent, calls: &[Call]) {
+        self.table.add(SESSIONS, 1);
+        for (i, call) in calls.iter().enumerate() {
+            let keys = Keys::new(recent, *call);
+            if calls[..i].iter().all(|before| before.action != call.action) {
+                self.table.add(keys.with, 1);
+            }
+            self.learn_order(&keys, 1);
+            recent.push(call.action);
+        }
+    }
+
+    /// Learns one call as if `weight` sessions had made it.
+    pub(crate) fn teach(&mut self, recent: Recent, call: Call, weight: u32) {
+        let keys = Keys::new(recent, call);
+        self.table.add(SESSIONS, weight);
+        self.table.add(keys.with, weight);
+        self.learn_order(&keys, weight);
+    }
+
+    fn learn_order(&mut self, keys: &Keys, weight: u32) {
+        for (context, follows) in keys.contexts.into_iter().zip(keys.follows).filter(|(context, _)| *context != 0) {
+            self.pair(context, follows, weight);
+        }
+        if keys.on_resource != 0 {
+            self.pair(keys.on, keys.on_resource, weight);
+        }
+    }
+
+    fn pair(&mut self, context: u64, pair: u64, weight: u32) {
+        self.table.add(context, weight);
+        if self.table.add(pair, weight).count == 0 {
+            self.table.add_distinct(context);
+        }
+    }
+
+    /// One more agent of this level does `action`.
+    pub(crate) fn another_agent(&mut self, action: u64) {
+        self.table.add(mix(AGENTS, action), 1);
+    }
+
+    /// Agents of this level that did `action`.
+    pub(crate) fn agents_with(&self, action: u64) -> u32 {
+        self.table.get(mix(AGENTS, action)).count
+    }
+
+    /// How often the call's action came right after the calls before it (as many of the three as there were).
+    pub(crate) fn times_after(&self, recent: Recent, call: Call) -> u32 {
+        let keys = Keys::new(recent, call);
+        let longest = keys.contexts.iter().rposition(|context| *context != 0).unwrap_or(0);
+        self.table.get(keys.follows[longest]).count
+    }
+
+    /// How often the call's action met its resource.
+    pub(crate) fn times_on(&self, call: Call) -> u32 {
+        self.table.get(Keys::new(Recent::NONE, call).on_resource).count
+    }
+
+    /// Sessions learned (recent ones, once the counts have been halved).
+    pub(crate) fn sessions(&self) -> u32 {
+        self.table.get(SESSIONS).count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bits(habits: &Habits, recent: Recent, call: Call) -> [f64; 3] {
+        let mut odds = Odds::prior(call);
+        habits.refine(&mut odds, &Keys::new(recent, call));
+        [odds.action, odds.order, odds.resource].map(|p| -p.log2())
+    }
+
+    #[test]
+    fn the_usual_is_cheap_and_the_new_dear() {
+        let mut habits = Habits::new(256);
+        let (list, get) = (Call { action: 10, resource: 7 }, Call { action: 11, resource: 8 });
+        (0..100).for_each(|_| habits.learn(Recent::NONE, &[list, get]));
+        let after_list = Recent([10, START, 0]);
+        let usual = bits(&habits, after_list, get);
+        assert!(usual.iter().all(|bits| *bits < 0.2), "{usual:?}");
+        let new = bits(&habits, after_list, Call { action: 99, resource: 3 });
+        // Never in 100 sessions: log2(101 * 31); a resource of an unseen action stays at its prior.
+        assert!((new[0] - 11.6).abs() < 0.1 && new[1] > 20.0 && new[2] == 12.0, "{new:?}");
+        let repeated = bits(&habits, after_list, list);
+        assert!(repeated[0] < 0.1 && repeated[1] > 10.0 && repeated[2] < 0.2, "{repeated:?}");
+    }
+
+    #[test]
+    fn what_is_always_new_becomes_cheap() {
+        let mut habits = Habits::new(256);
+        (0..50).for_each(|i| habits.learn(Recent::NONE, &[Call { action: 10, resource: 100 + i }]));
+        assert!(bits(&habits, Recent::NONE, Call { action: 10, resource: 5 })[2] < 13.1);
+    }
+}

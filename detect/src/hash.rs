@@ -1,0 +1,52 @@
+//! Fingerprints: what the state holds instead of names.
+//!
+//! SipHash-1-3 under the installation's key: nobody who does not know the key can craft two names that collide, and the
+//! value is the same on every machine and version, so that snapshots travel and replays agree (ahash promises neither;
+//! it is used only for maps whose order nobody sees). Two agents share a 64-bit fingerprint once in 2^64 pairs.
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+/// What a fingerprint is of: equal texts of two kinds have different fingerprints.
+#[derive(Clone, Copy)]
+pub(crate) enum Of {
+    Tenant,
+    Agent,
+    Owner,
+    Source,
+    Action,
+    Resource,
+    Session,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Keyed([u64; 2]);
+
+impl Keyed {
+    pub(crate) fn new(key: [u64; 2]) -> Self {
+        Keyed(key)
+    }
+
+    /// The fingerprint of `text` within `scope` (0, or the fingerprint that it belongs to). Never 0, which means "none".
+    #[inline]
+    pub(crate) fn of(self, kind: Of, scope: u64, text: &str) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(self.0[0] ^ kind as u64, self.0[1] ^ scope);
+        hasher.write(text.as_bytes());
+        hasher.finish().max(1)
+    }
+}
+
+/// Joins two fingerprints into the key of a pair. Its inputs are keyed already, so mixing well is enough.
+#[inline]
+pub(crate) fn mix(a: u64, b: u64) -> u64 {
+    let product = u128::from(a ^ 0x9e37_79b9_7f4a_7c15) * u128::from(b.rotate_left(29) ^ 0xd1b5_4a32_d192_ed03);
+    (product as u64) ^ (product >> 64) as u64
+}
+
+/// A map by fingerprint. The keys are hashes already and the order is never shown.
+pub(crate) type Map<V> = std::collections::HashMap<u64, V, ahash::RandomState>;
+
+pub(crate) fn map<V>() -> Map<V> {
+    Map::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4))
+}

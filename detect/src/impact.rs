@@ -1,0 +1,98 @@
+//! Impact: how bad an action can be, from its effect and its words. Surprise is weighed by it.
+//!
+//! | effect | impact | |
+//! | --- | --- | --- |
+//! | export, admin, delegate | 1.0 | data leaves, rights change, someone else may act |
+//! | delete | 0.8 | |
+//! | write, execute, auth, unknown | 0.5 | `auth` is every token grant and login: routine |
+//! | read | 0.2 | |
+//!
+//! A sensitive word in the action or the resource makes any effect but `auth` 1.0. A call that did not succeed counts
+//! 0.3 of it: it did no harm, but somebody tried. A catalogue a source comes with the deep detectors.
+
+const SENSITIVE: &[&str] = &[
+    "apikey",
+    "backup",
+    "credential",
+    "credentials",
+    "download",
+    "dump",
+    "export",
+    "exports",
+    "key",
+    "keys",
+    "password",
+    "passwords",
+    "payroll",
+    "salaries",
+    "salary",
+    "secret",
+    "secrets",
+    "ssn",
+    "token",
+    "tokens",
+    "vault",
+];
+
+/// The least impact of what the explanations and severities call grave.
+pub(crate) const GRAVE: f64 = 0.8;
+
+pub(crate) fn of(effect: &str, sensitive: bool) -> f64 {
+    match effect {
+        "auth" => 0.5,
+        _ if sensitive => 1.0,
+        "export" | "admin" | "delegate" => 1.0,
+        "delete" => 0.8,
+        "read" => 0.2,
+        _ => 0.5,
+    }
+}
+
+pub(crate) fn of_outcome(outcome: &str) -> f64 {
+    match outcome {
+        "success" | "unknown" => 1.0,
+        _ => 0.3,
+    }
+}
+
+/// Whether a word of `name` is in the list. Words end at other signs and where lower case turns to upper.
+pub(crate) fn is_sensitive(name: &str) -> bool {
+    let mut word = String::new();
+    let mut lower = false;
+    for sign in name.chars().chain([' ']) {
+        if !sign.is_alphanumeric() || (lower && sign.is_uppercase()) {
+            if SENSITIVE.contains(&word.as_str()) {
+                return true;
+            }
+            word.clear();
+        }
+        lower = sign.is_lowercase();
+        if sign.is_alphanumeric() {
+            word.extend(sign.to_lowercase());
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_not_letters_are_sensitive() {
+        for name in
+            ["secretsmanager:GetSecretValue", "GET /payroll/{id}", "system.api_token.create", "customers.export"]
+        {
+            assert!(is_sensitive(name), "{name}");
+        }
+        for name in ["monkeys.list", "tokenizer.run", "GET /invoices/{id}", "exporter"] {
+            assert!(!is_sensitive(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_list_is_sorted_and_a_token_grant_is_routine() {
+        assert!(SENSITIVE.is_sorted());
+        assert_eq!((of("auth", true), of("read", true), of("read", false)), (0.5, 1.0, 0.2));
+    }
+}

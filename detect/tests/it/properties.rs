@@ -1,0 +1,153 @@
+//! What every detector gets for free: batch cuts and restarts change nothing, and every table has its limit.
+
+use detect::{Config, Engine, RestoreError};
+use proptest::prelude::*;
+use schemas::{AlertRow, EventRow};
+
+use crate::support::*;
+
+/// Ten days of a small fleet, with agents that start to do another role's work.
+fn stream() -> Vec<Step> {
+    let mut rows = fleet(24, 10, 3);
+    for agent in [0, 5, 9] {
+        let time = |i: i64| START + 6 * DAY + agent * HOUR + i * SECOND;
+        let calls = [("secrets.read", "read", Some("vault/prod")), ("users.create", "admin", Some("directory"))];
+        rows.extend((0..2).map(|i| row(&format!("agent-{agent}"), time(i as i64), calls[i])));
+    }
+    let mut steps = steps(rows, HOUR);
+    // Rows without an agent, of other tenants, late and early ones are part of every stream.
+    for (i, step) in steps.iter_mut().enumerate() {
+        let Step::Row(row) = step else { continue };
+        match i % 101 {
+            7 => row.agent_id = None,
+            11 => row.tenant = "globex".into(),
+            13 => row.time -= 3 * HOUR,
+            17 => row.time += 3 * HOUR,
+            19 => row.event_id = "not a digest".into(),
+            23 => row.session_id = Some(format!("s{}", i % 3)),
+            _ => {}
+        }
+    }
+    steps
+}
+
+fn config() -> Config {
+    Config { agents_max: 20, ..Config::default() }
+}
+
+fn expected() -> &'static (Vec<Step>, Vec<AlertRow>, Vec<u8>) {
+    static EXPECTED: std::sync::OnceLock<(Vec<Step>, Vec<AlertRow>, Vec<u8>)> = std::sync::OnceLock::new();
+    EXPECTED.get_or_init(|| {
+        let (steps, mut engine) = (stream(), Engine::new(&config()));
+        let alerts = feed(&mut engine, &steps, 1);
+        assert!(alerts.len() >= 4, "the stream has something to find: {}", alerts.len());
+        (steps, alerts, engine.snapshot())
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_cut_into_batches_gives_the_same_alerts(rows_max in 2usize..400) {
+        let (steps, alerts, snapshot) = expected();
+        let mut engine = Engine::new(&config());
+        prop_assert_eq!(&feed(&mut engine, steps, rows_max), alerts);
+        prop_assert_eq!(&engine.snapshot(), snapshot);
+    }
+
+    #[test]
+    fn restarts_anywhere_give_the_same_alerts(mut cuts in prop::collection::vec(0.0..1.0, 1..6)) {
+        let (steps, alerts, snapshot) = expected();
+        cuts.sort_by(f64::total_cmp);
+        let (mut engine, mut found, mut from) = (Engine::new(&config()), Vec::new(), 0);
+        for cut in cuts.into_iter().chain([1.0]) {
+            let to = (cut * steps.len() as f64) as usize;
+            found.extend(feed(&mut engine, &steps[from..to], 64));
+            engine = Engine::restore(&config(), &engine.snapshot()).expect("its own snapshot");
+            from = to;
+        }
+        prop_assert_eq!(&found, alerts);
+        prop_assert_eq!(&engine.snapshot(), snapshot);
+    }
+
+    #[test]
+    fn a_damaged_snapshot_is_refused(at in 0.0..1.0, bit in 0u8..8) {
+        let mut bytes = expected().2.clone();
+        let at = (at * bytes.len() as f64) as usize;
+        prop_assert!(Engine::restore(&config(), &bytes[..at]).is_err());
+        bytes[at] ^= 1 << bit;
+        prop_assert!(Engine::restore(&config(), &bytes).is_err());
+    }
+}
+
+/// Between ticks no agent sees another's rows: partitions could be read in any interleaving.
+#[test]
+fn agents_do_not_see_each_other_between_ticks() {
+    let (steps, engine) = (stream(), || Engine::new(&Config::default()));
+    let mut apart = steps.clone();
+    for between in apart.split_mut(|step| matches!(step, Step::Tick(_))) {
+        between.sort_by_key(|step| match step {
+            Step::Row(row) => (row.tenant.clone(), row.agent_id.clone()),
+            Step::Tick(_) => Default::default(),
+        });
+    }
+    let sorted = |mut alerts: Vec<AlertRow>| {
+        alerts.sort_by(|a, b| a.alert_id.cmp(&b.alert_id));
+        alerts
+    };
+    let alerts = sorted(feed(&mut engine(), &steps, 100));
+    assert!(!alerts.is_empty());
+    assert_eq!(sorted(feed(&mut engine(), &apart, 100)), alerts);
+}
+
+#[test]
+fn an_agent_stays_under_8_kb_and_a_usual_one_under_3() {
+    let mut engine = engine();
+    feed(&mut engine, &steps(fleet(100, 7, 1), HOUR), 1000);
+    let (bytes, _) = engine.agent_bytes();
+    assert!(bytes / engine.agents() <= 3 << 10, "{} bytes an agent", bytes / engine.agents());
+
+    let mut dice = Dice(1);
+    let greedy: Vec<EventRow> = (0..50_000)
+        .map(|i| {
+            let mut row = row(
+                "greedy",
+                START + i * 10 * SECOND,
+                (&format!("do.{}", (b'a' + dice.roll(26) as u8) as char), "admin", Some("x")),
+            );
+            row.action.push((b'a' + dice.roll(26) as u8) as char);
+            row.session_id = Some(format!("s{}", dice.roll(9)));
+            row
+        })
+        .collect();
+    feed(&mut engine, &steps(greedy, HOUR), 1000);
+    assert!(engine.agent_bytes().1 <= 8 << 10, "{} bytes", engine.agent_bytes().1);
+}
+
+#[test]
+fn a_flood_of_agents_does_not_push_out_the_known_ones() {
+    let config = Config { agents_max: 100, ..Config::default() };
+    let mut engine = Engine::new(&config);
+    feed(&mut engine, &steps(fleet(24, 7, 3), HOUR), 1000);
+    let flood = (0..5_000).map(|i| row(&format!("made-up-{i}"), START + 7 * DAY + i, ("x.y", "write", None))).collect();
+    feed(&mut engine, &steps(flood, HOUR), 1000);
+    assert!(engine.agents() <= 100);
+    let hijack = row("agent-0", START + 8 * DAY, ("secrets.read", "read", Some("vault/prod")));
+    assert_eq!(feed(&mut engine, &steps(vec![hijack], HOUR), 1)[0].agent_id.as_deref(), Some("agent-0"));
+}
+
+#[test]
+fn a_snapshot_of_another_key_or_version_is_refused() {
+    let mut bytes = engine().snapshot();
+    let other = Config { hash_key: [1, 2], ..Config::default() };
+    assert_eq!(Engine::restore(&other, &bytes).err(), Some(RestoreError::OtherKey));
+    bytes[8] = 9;
+    assert_eq!(Engine::restore(&Config::default(), &bytes).err(), Some(RestoreError::Version(9)));
+}
+
+#[test]
+fn a_batch_of_another_table_is_an_error() {
+    let batch = schemas::alert::batch(&[]);
+    assert!(engine().observe(&batch, &mut Vec::new()).is_err());
+}

@@ -1,0 +1,145 @@
+//! The operating system's file system.
+
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::{File, Files};
+
+/// Files below a root. The default has no root: paths are absolute, or relative to the working directory.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    root: PathBuf,
+}
+
+impl Disk {
+    /// Relative paths are taken from `root`; absolute ones stay as they are.
+    pub fn rooted(root: impl Into<PathBuf>) -> Self {
+        Disk { root: root.into() }
+    }
+
+    fn list_into(&self, folder: &Path, found: &mut Vec<(PathBuf, u64)>) -> io::Result<()> {
+        for entry in entries(&self.root.join(folder))? {
+            let path = folder.join(entry.file_name());
+            // Vacuum or compaction may remove a file between the listing and the look at it.
+            let Some(kind) = missing_ok(entry.file_type())? else { continue };
+            if kind.is_dir() {
+                self.list_into(&path, found)?;
+            } else if let Some(metadata) = missing_ok(entry.metadata())? {
+                found.push((path, metadata.len()));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct DiskFile(fs::File);
+
+impl File for DiskFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        // The length is part of what `sync_data` must keep: without it the bytes could not be read back.
+        self.0.sync_data()
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+}
+
+impl Files for Disk {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
+        let file = fs::OpenOptions::new().append(true).create_new(true).open(self.root.join(path))?;
+        Ok(Box::new(DiskFile(file)))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn File>> {
+        let file = fs::OpenOptions::new().append(true).open(self.root.join(path))?;
+        Ok(Box::new(DiskFile(file)))
+    }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(self.root.join(path))?.len())
+    }
+
+    fn read(&self, path: &Path, range: Range<u64>) -> io::Result<Vec<u8>> {
+        let mut file = fs::File::open(self.root.join(path))?;
+        file.seek(SeekFrom::Start(range.start))?;
+        let length = usize::try_from(range.end.saturating_sub(range.start)).map_err(io::Error::other)?;
+        let mut bytes = Vec::with_capacity(length);
+        file.take(length as u64).read_to_end(&mut bytes)?;
+        if bytes.len() < length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(bytes)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut names = Vec::new();
+        for entry in entries(&self.root.join(folder))? {
+            if missing_ok(entry.file_type())?.is_some_and(|kind| !kind.is_dir()) {
+                names.push(PathBuf::from(entry.file_name()));
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn list_recursive(&self, folder: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+        let mut found = Vec::new();
+        self.list_into(folder, &mut found)?;
+        found.sort();
+        Ok(found)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(self.root.join(from), self.root.join(to))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(self.root.join(path))
+    }
+
+    fn create_dir_all(&self, folder: &Path) -> io::Result<()> {
+        let folder = self.root.join(folder);
+        let missing: Vec<&Path> = folder.ancestors().take_while(|level| !level.exists()).collect();
+        fs::create_dir_all(&folder)?;
+        // The folder itself even where it was there: a process killed between making it and syncing may have left it.
+        let made = if missing.is_empty() { vec![folder.as_path()] } else { missing };
+        for parent in made.iter().rev().filter_map(|level| level.parent()) {
+            sync_folder(parent)?;
+        }
+        Ok(())
+    }
+
+    fn sync_dir(&self, folder: &Path) -> io::Result<()> {
+        sync_folder(&self.root.join(folder))
+    }
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    fs::File::open(folder)?.sync_all()
+}
+
+/// The entries of `folder`; none where it does not exist.
+fn entries(folder: &Path) -> io::Result<Vec<fs::DirEntry>> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    match missing_ok(fs::read_dir(folder))? {
+        Some(entries) => entries.collect(),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn missing_ok<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

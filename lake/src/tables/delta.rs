@@ -1,0 +1,180 @@
+//! One Delta table that the log is written into, exactly once.
+//!
+//! Delta accepts the same application transaction twice, and even a lower one after a higher: the guard is here. Before each
+//! commit the newest snapshot is loaded and its `txn` read; rows at or below it are in the table already and are left
+//! out; the commit is made against that snapshot, and Delta refuses it if another commit of the same application came
+//! between. A commit whose outcome is unknown (an error after the put) is settled in the same way at the next try.
+//!
+//! Only what every reader knows: reader version 1, writer version 2, no table features.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use deltalake::datafusion::catalog::TableProvider;
+use deltalake::datafusion::execution::SessionState;
+use deltalake::delta_datafusion::DeltaScanNext;
+use deltalake::kernel::engine::arrow_conversion::TryFromArrow;
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
+use deltalake::kernel::{Action, Add, EagerSnapshot, StructField, Transaction};
+use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use deltalake::operations::create::CreateBuilder;
+use deltalake::protocol::{DeltaOperation, SaveMode};
+use deltalake::table::state::DeltaTableState;
+use deltalake::{DeltaTableError, TableProperty};
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{ObjectStore, ObjectStoreExt};
+use schemas::Table;
+use url::Url;
+
+use super::encode::{DataFile, encode};
+use super::{DAY, LakeError};
+
+/// The embedded log is one sequence: topic `main`, partition 0.
+const APP: &str = "log/main/0";
+/// Commits between checkpoints; a reader replays at most so many small files.
+const CHECKPOINT_COMMITS: u64 = 50;
+/// How long the table's own log keeps what a checkpoint covers.
+const LOG_RETENTION: &str = "interval 7 days";
+
+/// A table as of one snapshot: its files, and the log's offset up to which they hold every row of this table.
+#[derive(Clone)]
+pub struct TableState {
+    pub table: &'static Table,
+    /// Rows with an offset up to this one are in the table; -1 before the first.
+    pub position: i64,
+    log_store: LogStoreRef,
+    state: DeltaTableState,
+}
+
+impl TableState {
+    /// Opens the table below `root`, making it where it does not exist.
+    pub(crate) async fn open(store: Arc<dyn ObjectStore>, root: &Url, table: &'static Table) -> Result<Self, LakeError> {
+        let failed = |source| LakeError::Delta { table: table.name, source };
+        let url = root.join(&format!("{}/", table.name)).map_err(|e| LakeError::Root(e.to_string()))?;
+        let path = Path::from_url_path(url.path()).map_err(|e| LakeError::Root(e.to_string()))?;
+        let prefixed: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(store.clone(), path));
+        let log_store: LogStoreRef = default_logstore(prefixed, store, &url, &StorageConfig::default());
+        let exists = log_store.is_delta_table_location().await.map_err(failed)?;
+        if !exists {
+            create(table, &log_store).await.map_err(failed)?;
+        }
+        let state = DeltaTableState::try_new(log_store.as_ref(), None).await.map_err(failed)?;
+        let found: Vec<String> = state.schema().fields().map(|f| f.name().to_string()).collect();
+        let columns: Vec<&str> = table.columns.iter().map(|c| c.name).collect();
+        if found != columns {
+            return Err(LakeError::Columns { table: table.name, found: found.join(", ") });
+        }
+        let mut opened = TableState { table, position: -1, log_store, state };
+        opened.position = opened.committed().await.map_err(failed)?;
+        Ok(opened)
+    }
+
+    /// The last offset that the snapshot in hand says is in the table.
+    async fn committed(&self) -> Result<i64, DeltaTableError> {
+        Ok(self.state.transaction_version(self.log_store.as_ref(), APP).await?.unwrap_or(-1))
+    }
+
+    /// Appends the rows of the frames in `rows` (offset and batch, in log order) that the table does not hold yet, as one
+    /// commit that says the table holds all its rows up to `last`.
+    pub(crate) async fn append(&mut self, rows: &[(u64, RecordBatch)], last: u64, now: i64) -> Result<(), LakeError> {
+        let table = self.table;
+        let failed = |source| LakeError::Delta { table: table.name, source };
+        self.state.update(self.log_store.as_ref(), None).await.map_err(failed)?;
+        self.position = self.committed().await.map_err(failed)?;
+        let missing = rows.iter().filter(|(offset, batch)| *offset as i64 > self.position && batch.num_rows() > 0);
+        let batches: Vec<RecordBatch> = missing.map(|(_, batch)| batch.clone()).collect();
+        if batches.is_empty() {
+            return Ok(());
+        }
+        let encoded = tokio::task::spawn_blocking(move || encode(table, &batches)).await;
+        let files = encoded.map_err(|e| LakeError::Panicked(e.to_string()))?.map_err(|e| failed(e.into()))?;
+        let mut actions = Vec::with_capacity(files.len());
+        for file in files {
+            actions.push(Action::Add(self.put(file, last, now).await.map_err(failed)?));
+        }
+        self.commit(actions, last, now).await.map_err(failed)
+    }
+
+    /// Writes a file. Its name is its content's, so a retry that comes to the same file writes the same bytes.
+    async fn put(&self, file: DataFile, last: u64, now: i64) -> Result<Add, DeltaTableError> {
+        let day = chrono::NaiveDate::from_epoch_days(file.day).map(|d| d.to_string()).unwrap_or_default();
+        let digest = schemas::id::digest([file.bytes.as_slice()]);
+        let path = format!("{DAY}={day}/part-{last:020}-{digest}.parquet");
+        let size = file.bytes.len() as i64;
+        self.log_store.object_store(None).put(&Path::from(path.as_str()), file.bytes.into()).await?;
+        Ok(Add {
+            path,
+            partition_values: HashMap::from([(DAY.to_owned(), Some(day))]),
+            size,
+            modification_time: now / 1_000,
+            data_change: true,
+            stats: Some(file.stats),
+            ..Default::default()
+        })
+    }
+
+    async fn commit(&mut self, actions: Vec<Action>, last: u64, now: i64) -> Result<(), DeltaTableError> {
+        let checkpoint = (self.state.version() + 2).is_multiple_of(CHECKPOINT_COMMITS);
+        let properties = CommitProperties::default()
+            .with_application_transaction(Transaction::new_with_last_update(APP, last as i64, Some(now / 1_000)))
+            .with_cleanup_expired_logs(Some(checkpoint));
+        let partition_by = Some(vec![DAY.to_owned()]);
+        let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by, predicate: None };
+        let commit = CommitBuilder::from(properties).with_actions(actions);
+        let done = commit.build(Some(&self.state), self.log_store.clone(), operation).await?;
+        self.state = done.snapshot();
+        self.position = last as i64;
+        Ok(())
+    }
+
+    /// The table's files for a SQL session.
+    pub async fn provider(&self, session: Arc<SessionState>) -> Result<Arc<dyn TableProvider>, LakeError> {
+        let snapshot: Arc<EagerSnapshot> = Arc::new(self.state.snapshot().clone());
+        let scan = DeltaScanNext::builder().with_log_store(self.log_store.clone()).with_eager_snapshot(snapshot);
+        let scan = scan.with_session(session).build().await;
+        let scan = scan.map_err(|e| LakeError::Delta { table: self.table.name, source: e.into() })?;
+        Ok(Arc::new(scan))
+    }
+
+    /// Reader and writer version that the table asks of others.
+    pub fn protocol(&self) -> (i32, i32) {
+        let protocol = self.state.protocol();
+        (protocol.min_reader_version(), protocol.min_writer_version())
+    }
+
+    /// Number of the table's commits, files and rows.
+    pub fn size(&self) -> Size {
+        let data = self.state.log_data();
+        let rows = data.iter().map(|file| file.num_records().unwrap_or(0) as u64).sum();
+        Size { version: self.state.version(), files: data.num_files() as u64, rows }
+    }
+}
+
+/// How large a table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Size {
+    pub version: u64,
+    pub files: u64,
+    pub rows: u64,
+}
+
+async fn create(table: &'static Table, log_store: &LogStoreRef) -> Result<(), DeltaTableError> {
+    let mut columns = Vec::with_capacity(table.columns.len());
+    for (field, column) in table.schema().fields().iter().zip(table.columns) {
+        let field = StructField::try_from_arrow(field.as_ref())?;
+        columns.push(field.with_metadata([("comment", column.doc)]));
+    }
+    CreateBuilder::new()
+        .with_log_store(log_store.clone())
+        .with_table_name(table.name)
+        .with_comment(table.doc)
+        .with_columns(columns)
+        .with_partition_columns([DAY])
+        .with_configuration_property(TableProperty::CheckpointInterval, Some(CHECKPOINT_COMMITS.to_string()))
+        .with_configuration_property(TableProperty::LogRetentionDuration, Some(LOG_RETENTION))
+        .with_save_mode(SaveMode::Ignore)
+        .await?;
+    Ok(())
+}

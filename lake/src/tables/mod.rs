@@ -1,0 +1,234 @@
+//! The log's rows in Delta tables, exactly once, and both together as one snapshot to query.
+//!
+//! Each table (`schemas::TABLES`) is a folder below the lake's root, partitioned by `event_day`. The writer takes the log's
+//! frames in order and makes one commit for each table that has rows among them.
+//!
+//! **Why no row is missing or doubled.** A table's commit carries `txn{log/main/0, version = last offset of the flush}`, so:
+//! 1. *A table holds exactly its rows at or below its txn.* A flush covers all frames between the last one and its end, and
+//!    leaves out the rows at or below the txn of the very snapshot it commits against (`delta`). A crash between two tables'
+//!    commits, or after all of them, only makes some rows be left out the next time.
+//! 2. *Below `next`, everything is in the tables.* `next` moves past a flush when the last of its commits is durable; a
+//!    table without rows in it keeps its older txn and lacks nothing. Only then is the log told [`passed`](Log::passed), so
+//!    what the log has released is in the tables.
+//! 3. *At start* the writer reads again from the least txn among the tables, or from the log's first frame where that is
+//!    later (by 2, what came before is in the tables). `next` need not be stored.
+//! 4. *A [`Snapshot`]* takes the tables' states and `next` in one look, then the frames from `next` on, less the rows at
+//!    or below each table's txn. If a flush releases them in between (`Gone`) it looks again: the new state is there
+//!    before the frames go.
+//!
+//! A file whose commit never came (a crash before it) is in no table; it stays until the folder is vacuumed. One process
+//! writes: the log's folder is locked by its owner. Compaction, retention and erasure are not here.
+
+mod delta;
+mod encode;
+mod snapshot;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use deltalake::DeltaTableError;
+use object_store::ObjectStore;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+pub use delta::{Size, TableState};
+pub use snapshot::{Snapshot, TableSnapshot};
+
+use crate::clock::Clock;
+use crate::files::Files;
+use crate::files::store::FileStore;
+use crate::log::{Log, LogError};
+use snapshot::Published;
+use writer::Writer;
+
+/// The column that the tables are partitioned by.
+const DAY: &str = "event_day";
+/// The group under which the log knows the writer.
+pub const GROUP: &str = "lake";
+/// How often the writer looks for new frames. Nobody waits for it: what is not yet written is read from the log.
+const LOOK_MILLIS: u64 = 250;
+
+/// Settings of the Delta tables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LakeConfig {
+    /// Rows wait at most this long before they are written to the tables. They can be queried at once.
+    pub flush_secs: u64,
+    /// Rows of this many bytes are written to the tables without waiting longer.
+    pub flush_bytes_max: usize,
+    /// Rows that a query may read from the log because the tables lag behind; more is refused.
+    pub tail_bytes_max: usize,
+}
+
+impl Default for LakeConfig {
+    fn default() -> Self {
+        LakeConfig { flush_secs: 30, flush_bytes_max: 64 << 20, tail_bytes_max: 512 << 20 }
+    }
+}
+
+impl LakeConfig {
+    /// All that is wrong with the settings.
+    pub fn problems(&self) -> Vec<String> {
+        let checks = [
+            (self.flush_secs >= 1, "flush_secs: must be at least 1"),
+            (self.flush_bytes_max >= 1 << 20, "flush_bytes_max: must be at least 1 MiB"),
+            (self.flush_bytes_max <= 1 << 30, "flush_bytes_max: must be at most 1 GiB, a flush is sorted in memory"),
+            (self.tail_bytes_max >= self.flush_bytes_max, "tail_bytes_max: must be at least flush_bytes_max"),
+        ];
+        checks.into_iter().filter(|(fine, _)| !fine).map(|(_, problem)| problem.to_owned()).collect()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LakeError {
+    #[error("table {table}: {source}")]
+    Delta { table: &'static str, source: DeltaTableError },
+    #[error("table {table} has other columns than this version writes: {found}")]
+    Columns { table: &'static str, found: String },
+    #[error("lake root: {0}")]
+    Root(String),
+    #[error(
+        "table {table} holds rows up to offset {position}, but the log ends at {end}: the log is older than the lake, \
+         or another lake's"
+    )]
+    LogBehind { table: &'static str, position: i64, end: u64 },
+    #[error("the tables are behind by more than tail_bytes_max ({bytes_max} bytes); retry when they have caught up")]
+    Behind { bytes_max: usize },
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("a lake task panicked: {0}")]
+    Panicked(String),
+}
+
+/// How far the tables are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LakeStatus {
+    /// Every row below this offset is in the tables.
+    pub next: u64,
+    /// Frames in the log that are not.
+    pub behind: u64,
+    /// Why the last flush failed; none once one has succeeded.
+    pub error: Option<String>,
+}
+
+/// The tables, their writer, and snapshots of both tables and log.
+pub struct Lake {
+    log: Arc<Log>,
+    clock: Clock,
+    config: LakeConfig,
+    writer: tokio::sync::Mutex<Writer>,
+    published: Mutex<Arc<Published>>,
+    error: Mutex<Option<String>>,
+}
+
+impl Lake {
+    /// Opens the tables in a folder of the file layer, making those that do not exist.
+    pub async fn open_folder(
+        files: Arc<dyn Files>,
+        folder: PathBuf,
+        log: Arc<Log>,
+        clock: Clock,
+        config: LakeConfig,
+    ) -> Result<Arc<Lake>, LakeError> {
+        let store = Arc::new(FileStore::new(files, folder, clock.clone()));
+        // Not `file:`, which readers take for the process's own file system and its root.
+        let root = Url::parse("lake://folder/").map_err(|e| LakeError::Root(e.to_string()))?;
+        Lake::open(store, &root, log, clock, config).await
+    }
+
+    /// Opens the tables below `root`, a URL within `store`, making those that do not exist.
+    pub async fn open(
+        store: Arc<dyn ObjectStore>,
+        root: &Url,
+        log: Arc<Log>,
+        clock: Clock,
+        config: LakeConfig,
+    ) -> Result<Arc<Lake>, LakeError> {
+        let mut tables = Vec::with_capacity(schemas::TABLES.len());
+        for table in schemas::TABLES {
+            tables.push(TableState::open(store.clone(), root, table).await?);
+        }
+        for TableState { table, position, .. } in &tables {
+            let end = log.end();
+            if *position >= end as i64 {
+                return Err(LakeError::LogBehind { table: table.name, position: *position, end });
+            }
+        }
+        let writer = Writer::new(tables, log.first());
+        let published = Mutex::new(Arc::new(writer.publish()));
+        let error = Mutex::default();
+        Ok(Arc::new(Lake { log, clock, config, writer: tokio::sync::Mutex::new(writer), published, error }))
+    }
+
+    /// Keeps writing what the log gets, until `shutdown` resolves; then writes what is left and returns.
+    pub async fn run(&self, shutdown: impl Future<Output = ()>) -> Result<(), LakeError> {
+        tokio::pin!(shutdown);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => return self.flush().await,
+                () = tokio::time::sleep(Duration::from_millis(LOOK_MILLIS)) => {}
+            }
+            let mut writer = self.writer.lock().await;
+            let filled = writer.fill(&self.log, self.config.flush_bytes_max, self.clock.now_micros());
+            let due = filled.map(|()| writer.due(&self.config, self.clock.now_micros()));
+            let done = match due {
+                Ok(true) => self.write(&mut writer).await,
+                Ok(false) => continue,
+                Err(e) => Err(e),
+            };
+            if let Err(error) = done {
+                if let LakeError::Log(LogError::Closed | LogError::Fatal(_)) = error {
+                    return Err(error);
+                }
+                tracing::error!(%error, "writing to the lake failed and is tried again");
+                writer.wait_again(self.clock.now_micros());
+            }
+        }
+    }
+
+    /// Writes everything that the log holds now to the tables; durable when it returns.
+    pub async fn flush(&self) -> Result<(), LakeError> {
+        let end = self.log.end();
+        let mut writer = self.writer.lock().await;
+        while writer.next() < end {
+            writer.fill(&self.log, self.config.flush_bytes_max, self.clock.now_micros())?;
+            self.write(&mut writer).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&self, writer: &mut Writer) -> Result<(), LakeError> {
+        let written = writer.write(self.clock.now_micros()).await;
+        *lock(&self.error) = written.as_ref().err().map(LakeError::to_string);
+        written?;
+        // Before the log may let the frames go: a snapshot that finds them gone must find this.
+        *lock(&self.published) = Arc::new(writer.publish());
+        self.log.passed(GROUP, writer.next());
+        Ok(())
+    }
+
+    /// All tables and what the log holds beyond them, as of one moment.
+    pub async fn snapshot(&self) -> Result<Snapshot, LakeError> {
+        loop {
+            let published = lock(&self.published).clone();
+            let (log, bytes_max) = (self.log.clone(), self.config.tail_bytes_max);
+            let taken = tokio::task::spawn_blocking(move || Snapshot::take(published, &log, bytes_max)).await;
+            match taken.map_err(|e| LakeError::Panicked(e.to_string()))? {
+                Err(LakeError::Log(LogError::Gone { first })) if lock(&self.published).next >= first => {}
+                taken => return taken,
+            }
+        }
+    }
+
+    pub fn status(&self) -> LakeStatus {
+        let next = lock(&self.published).next;
+        LakeStatus { next, behind: self.log.end().saturating_sub(next), error: lock(&self.error).clone() }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

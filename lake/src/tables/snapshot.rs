@@ -1,0 +1,69 @@
+//! What can be queried at one moment: the tables as of one flush, and the rows that the log holds beyond it.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+use super::writer::{bytes, rows};
+use super::{LakeError, TableState};
+use crate::log::{Frame, Log};
+
+/// Frames are read from the log in steps of this size.
+const STEP_BYTES: usize = 16 << 20;
+
+/// The tables after a flush: every row of the log below `next` is in them.
+pub(crate) struct Published {
+    pub(crate) next: u64,
+    pub(crate) tables: Vec<TableState>,
+}
+
+/// All tables as of one moment.
+pub struct Snapshot {
+    published: Arc<Published>,
+    frames: Vec<Arc<Frame>>,
+    end: u64,
+}
+
+/// One table of a [`Snapshot`]: its files, and beside them the rows that are not in a file yet.
+pub struct TableSnapshot {
+    pub state: TableState,
+    /// In log order, with the table's columns; no row of it is in the files.
+    pub tail: Vec<RecordBatch>,
+}
+
+impl Snapshot {
+    pub(crate) fn take(published: Arc<Published>, log: &Log, bytes_max: usize) -> Result<Self, LakeError> {
+        let end = log.end();
+        let (mut frames, mut size, mut next) = (Vec::new(), 0, published.next);
+        while next < end {
+            for frame in log.read(next, STEP_BYTES)? {
+                next = frame.offset + 1;
+                // A frame that came since `end` was asked for belongs to a later moment.
+                if frame.offset < end {
+                    size += rows(&frame.payload).map_or(0, |(_, batch)| bytes(batch));
+                    frames.push(frame);
+                }
+            }
+            if size > bytes_max {
+                return Err(LakeError::Behind { bytes_max });
+            }
+        }
+        Ok(Snapshot { published, frames, end })
+    }
+
+    /// One past the last offset that the snapshot holds.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// A table of `schemas::TABLES` by name.
+    pub fn table(&self, name: &str) -> Option<TableSnapshot> {
+        let index = self.published.tables.iter().position(|t| t.table.name == name)?;
+        let state = self.published.tables[index].clone();
+        let tail = self.frames.iter().filter_map(|frame| {
+            let (table, batch) = rows(&frame.payload)?;
+            (table == index && frame.offset as i64 > state.position).then(|| batch.clone())
+        });
+        Some(TableSnapshot { tail: tail.collect(), state })
+    }
+}

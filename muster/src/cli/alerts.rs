@@ -1,0 +1,104 @@
+//! `muster alerts`: what the detectors raised.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::sql::{Tenant, ask, ask_json, quoted};
+use crate::client::Access;
+use crate::config::Config;
+use crate::output::{self, Format};
+
+#[derive(Subcommand)]
+pub(crate) enum AlertsCommand {
+    /// The newest alerts
+    List(List),
+    /// One alert: what is normal, what happened, why it was raised
+    Show(Show),
+}
+
+#[derive(Args)]
+pub(crate) struct List {
+    /// How many
+    #[arg(long, default_value_t = 50)]
+    limit: u32,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    tenant: Tenant,
+}
+
+#[derive(Args)]
+pub(crate) struct Show {
+    /// Id of the alert; its first digits are enough
+    id: String,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    tenant: Tenant,
+}
+
+pub(crate) async fn run(command: &AlertsCommand, config: Config) -> Result<ExitCode> {
+    let tenant = match command {
+        AlertsCommand::List(list) => &list.tenant.tenant,
+        AlertsCommand::Show(show) => &show.tenant.tenant,
+    };
+    let access = Access::open(config, tenant).await?;
+    let done = match command {
+        AlertsCommand::List(command) => list(command, &access).await,
+        AlertsCommand::Show(command) => show(command, &access).await,
+    };
+    access.close().await?;
+    done
+}
+
+async fn list(command: &List, access: &Access) -> Result<ExitCode> {
+    let columns = match command.format {
+        Format::Table => "substr(alert_id, 1, 12) AS alert, time, detector, severity_id AS severity, title",
+        Format::Json | Format::Csv => "*",
+    };
+    let query = format!("SELECT {columns} FROM alerts ORDER BY time DESC, alert_id LIMIT {}", command.limit);
+    output::rows(&ask(access, &command.tenant.tenant, &query).await?, command.format)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(command: &Show, access: &Access) -> Result<ExitCode> {
+    let tenant = &command.tenant.tenant;
+    let query = format!("SELECT * FROM alerts WHERE starts_with(alert_id, {}) LIMIT 2", quoted(&command.id));
+    let found = ask_json(access, tenant, &query).await?;
+    let alert = match found.as_slice() {
+        [alert] => alert,
+        [] => bail!("no alert of tenant `{tenant}` has an id that starts with `{}`", command.id),
+        _ => bail!("more than one alert has an id that starts with `{}`", command.id),
+    };
+    match command.format {
+        Format::Table => output::print(&story(alert))?,
+        Format::Json | Format::Csv => output::json_lines(&found)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The alert as a person reads it.
+pub(crate) fn story(alert: &Value) -> String {
+    let text = |name: &str| alert.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
+    let number = |name: &str| alert.get(name).and_then(Value::as_f64).unwrap_or(0.0);
+    let mut story = format!("{}\n\n{}\n\n", text("title"), text("explanation"));
+    let (score, threshold, p_value) = (number("score"), number("threshold"), number("p_value"));
+    story.push_str(&format!("score      {score:.1} bits (an alert needs {threshold:.1}; by chance p = {p_value:.2e})\n"));
+    let terms: Vec<Value> = serde_json::from_str(&text("terms")).unwrap_or_default();
+    for term in &terms {
+        let bits = term.get("bits").and_then(Value::as_f64).unwrap_or(0.0);
+        let part = |name: &str| term.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
+        story.push_str(&format!("  {bits:6.1}   {}: {}\n", part("name"), part("text")));
+    }
+    for (label, column) in [("agent", "agent_id"), ("user", "user_id"), ("credential", "credential_id"), ("session", "session_id")] {
+        story.push_str(&format!("{label:10} {}\n", text(column)));
+    }
+    story.push_str(&format!("time       {}\nalert      {}\n", text("time"), text("alert_id")));
+    let events: Vec<&str> =
+        alert.get("event_ids").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    story.push_str(&format!("events     {}\n", events.join("\n           ")));
+    story
+}

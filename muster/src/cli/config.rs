@@ -1,0 +1,32 @@
+//! `muster config`: check it, show it.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::config::Config;
+use crate::output::{self, complain};
+
+#[derive(Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Report every problem of the configuration at once
+    Check,
+    /// The configuration in force, defaults included; secrets are shown as ***
+    Show,
+}
+
+pub(crate) fn run(command: &ConfigCommand, config: Result<Config>) -> Result<ExitCode> {
+    let config = match config {
+        Ok(config) => config,
+        Err(problems) => {
+            complain(&format!("{problems:#}"));
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    match command {
+        ConfigCommand::Check => output::print("the configuration is right\n")?,
+        ConfigCommand::Show => output::print(&toml::to_string(&config)?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

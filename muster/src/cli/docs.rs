@@ -1,0 +1,60 @@
+//! `muster docs`: writes what is generated from the code's own lists. A test and `.ci/run` compare it with what is committed.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::output;
+
+#[derive(Args)]
+pub(crate) struct Docs {
+    /// Root of the repository
+    #[arg(default_value = ".")]
+    root: PathBuf,
+    /// Write nothing; fail where a committed file differs
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn run(command: &Docs) -> Result<ExitCode> {
+    let mut stale = Vec::new();
+    for (path, text) in pages() {
+        let path = command.root.join(path);
+        if std::fs::read_to_string(&path).ok().as_deref() == Some(&text) {
+            continue;
+        }
+        if !command.check {
+            write(&path, &text)?;
+        }
+        stale.push(path);
+    }
+    for path in &stale {
+        let word = if command.check { "stale" } else { "wrote" };
+        output::print(&format!("{word} {}\n", path.display()))?;
+    }
+    let failed = command.check && !stale.is_empty();
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    let folder = path.parent().context("a page lies in a folder")?;
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Every generated file: path from the root, and text.
+fn pages() -> Vec<(PathBuf, String)> {
+    let mut pages = Vec::new();
+    for table in schemas::TABLES {
+        let name = table.name;
+        let schema = serde_json::to_string_pretty(&schemas::docs::json_schema(table)).expect("a schema is JSON");
+        pages.push((format!("docs/{name}.md").into(), schemas::docs::markdown(table)));
+        let singular = name.strip_suffix('s').unwrap_or(name);
+        pages.push((format!("schemas/json/{singular}.schema.json").into(), schema + "\n"));
+    }
+    pages.push(("docs/configuration.md".into(), crate::config::reference()));
+    pages.push(("docs/command-line.md".into(), super::reference()));
+    pages
+}

@@ -1,0 +1,70 @@
+//! `muster serve`: every role in one process, until it is told to stop.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use lake::clock::Clock;
+use schemas::{Holder, Verb};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::client::SOCKET;
+use crate::config::Config;
+use crate::node::Node;
+use crate::output::complain;
+use crate::server;
+use crate::tokens::Tokens;
+
+#[derive(Args)]
+pub(crate) struct Serve {
+    /// Address and port, instead of the configuration's `server.listen_address`
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<std::net::SocketAddr>,
+}
+
+pub(crate) async fn run(command: &Serve, mut config: Config) -> Result<ExitCode> {
+    if let Some(address) = command.listen {
+        config.server.listen_address = address;
+    }
+    let folder = config.data.folder.clone();
+    let node = Node::open(config, Clock::system()).await?;
+    let tokens = Tokens::open(&folder)?;
+    let address = node.config.server.listen_address;
+    let tcp = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let address = tcp.local_addr()?;
+    if tokens.is_empty() {
+        let verbs = vec![Verb::Ingest, Verb::Query, Verb::Deny, Verb::Order, Verb::Approve, Verb::Admin];
+        let token = tokens.create("first", "default", Holder::Person, verbs)?;
+        complain(&format!("first start: this token is shown once and may do everything in tenant `default`:\n\n  {token}\n"));
+    }
+    complain(&format!("muster listens on http://{address} and keeps its data in {}", folder.display()));
+
+    let (stop, stopped) = watch::channel(false);
+    let server = server::serve(node.clone(), tokens, tcp, &folder.join(SOCKET), stopped);
+    tokio::pin!(server);
+    tokio::select! {
+        ended = &mut server => ended?,
+        reason = node.failed() => {
+            // What was acknowledged is in the log; the next start recovers from it.
+            complain(&format!("muster stops: {reason}"));
+            return Ok(ExitCode::FAILURE);
+        }
+        signal = told_to_stop() => {
+            complain(&format!("{} received: finishing", signal?));
+            stop.send_replace(true);
+            server.await?;
+        }
+    }
+    node.shut_down().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn told_to_stop() -> Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => Ok("SIGINT"),
+        _ = terminate.recv() => Ok("SIGTERM"),
+    }
+}

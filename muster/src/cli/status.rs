@@ -1,0 +1,96 @@
+//! `muster status`: what was received and where it went, how far each role is.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::Value;
+
+use super::sql::Tenant;
+use crate::client::Access;
+use crate::config::Config;
+use crate::output::{self, Format, grouped};
+
+#[derive(Args)]
+pub(crate) struct Status {
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    tenant: Tenant,
+}
+
+pub(crate) async fn run(command: &Status, config: Config) -> Result<ExitCode> {
+    let tenant = &command.tenant.tenant;
+    let access = Access::open(config, tenant).await?;
+    let status = match &access {
+        Access::Server(client) => client.get("/v1/status").await,
+        Access::Folder(node) => node.status(tenant).await,
+    };
+    let serving = matches!(access, Access::Server(_));
+    access.close().await?;
+    let status = status?;
+    match command.format {
+        Format::Table => output::print(&text(&status, serving))?,
+        Format::Json | Format::Csv => output::json_lines(&[status])?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(status: &Value, serving: bool) -> String {
+    let mut text = format!(
+        "{}; tenant {}\n\n",
+        if serving { "a server runs on this data folder" } else { "no server runs; the folder was opened for this answer" },
+        status["tenant"].as_str().unwrap_or("-")
+    );
+    text.push_str(&ledger(&rows(&status["ledger"])));
+    text.push_str(&format!("\nlog: frames {} to {}\n", status["log"]["first"], status["log"]["end"]));
+    for (role, state) in status["roles"].as_object().into_iter().flatten() {
+        text.push_str(&format!("{role:>10}: {} frames behind\n", state["behind"]));
+    }
+    for (title, name, columns) in
+        [("alerts", "alerts", ["detector", "severity_id", "alerts"]), ("orders", "orders", ["state", "mode", "orders"])]
+    {
+        let found = rows(&status[name]);
+        text.push_str(&format!("\n{title}: {}\n", if found.is_empty() { "none" } else { "" }));
+        for row in found {
+            let cells: Vec<String> = columns.iter().map(|c| row[*c].to_string().replace('"', "")).collect();
+            text.push_str(&format!("  {:20} {:10} {}\n", cells[0], cells[1], cells[2]));
+        }
+    }
+    text
+}
+
+fn rows(value: &Value) -> Vec<Value> {
+    value.as_array().cloned().unwrap_or_default()
+}
+
+/// The ledger by door and source, with its sum and whether it balances.
+pub(crate) fn ledger(rows: &[Value]) -> String {
+    const COUNTS: [&str; 7] = ["received", "mapped", "noise", "quarantined", "duplicates", "events", "masked"];
+    let mut text = format!("{:10} {:18}", "door", "source");
+    for count in COUNTS {
+        text.push_str(&format!("{count:>12}"));
+    }
+    text.push('\n');
+    let mut sum = [0i64; 7];
+    for row in rows {
+        text.push_str(&format!("{:10} {:18}", row["door"].as_str().unwrap_or("-"), row["source"].as_str().unwrap_or("-")));
+        for (total, count) in sum.iter_mut().zip(COUNTS) {
+            let value = row[count].as_i64().unwrap_or(0);
+            *total += value;
+            text.push_str(&format!("{:>12}", grouped(value)));
+        }
+        text.push('\n');
+    }
+    if rows.len() > 1 {
+        text.push_str(&format!("{:10} {:18}", "all", ""));
+        text.push_str(&sum.iter().map(|n| format!("{:>12}", grouped(*n))).collect::<String>());
+        text.push('\n');
+    }
+    let [received, mapped, noise, quarantined, duplicates, ..] = sum;
+    let relation = if received == mapped + noise + quarantined + duplicates { "=" } else { "≠" };
+    text.push_str(&format!(
+        "received {received} {relation} mapped {mapped} + noise {noise} + quarantined {quarantined} + duplicates {duplicates}\n"
+    ));
+    text
+}

@@ -1,0 +1,103 @@
+//! The configuration: one file, `muster.toml`, every key optional. Each section is declared beside the code that obeys it;
+//! here they are only put together.
+
+mod load;
+mod reference;
+mod secrets;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use load::{Problems, load};
+pub(crate) use secrets::resolve as resolve_secrets;
+
+/// All sections.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) data: DataConfig,
+    pub(crate) server: ServerConfig,
+    pub(crate) ingest: ingest::Config,
+    pub(crate) log: lake::log::LogConfig,
+    pub(crate) lake: lake::tables::Config,
+    pub(crate) detect: detect::Config,
+    pub(crate) respond: respond::Config,
+    pub(crate) query: query::Config,
+}
+
+/// Where Muster keeps what it must not lose.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DataConfig {
+    /// Folder of the log, the lake, the detectors' snapshots, keys and tokens. Made if it does not exist.
+    pub(crate) folder: PathBuf,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        DataConfig { folder: "muster-data".into() }
+    }
+}
+
+/// The HTTP server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ServerConfig {
+    /// Address and port to listen on. Put a TLS proxy in front before listening on anything but loopback.
+    pub(crate) listen_address: SocketAddr,
+    /// Largest request body, after decompression.
+    pub(crate) body_bytes_max: usize,
+    /// Requests served at the same time; one more is answered 503.
+    pub(crate) requests_max: usize,
+    /// Longest time a request may take before it is answered 504.
+    pub(crate) request_secs: u64,
+    /// Names of the tokens whose records are live: only they can start an unattended order. Empty means every token.
+    pub(crate) may_act_tokens: Vec<String>,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        ServerConfig {
+            listen_address: SocketAddr::from(([127, 0, 0, 1], 7171)),
+            body_bytes_max: 64 << 20,
+            requests_max: 512,
+            request_secs: 60,
+            may_act_tokens: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Takes one section of `read`, which was read alone.
+    fn take(&mut self, section: &str, read: Config) {
+        match section {
+            "data" => self.data = read.data,
+            "server" => self.server = read.server,
+            "ingest" => self.ingest = read.ingest,
+            "log" => self.log = read.log,
+            "lake" => self.lake = read.lake,
+            "detect" => self.detect = read.detect,
+            "respond" => self.respond = read.respond,
+            "query" => self.query = read.query,
+            other => unreachable!("`{other}` was checked against the known sections"),
+        }
+    }
+
+    /// What is wrong although every key is known and of its type.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.server.body_bytes_max == 0 || self.server.requests_max == 0 || self.server.request_secs == 0 {
+            problems.push("server: limits must be at least 1".to_owned());
+        }
+        problems.extend(self.respond.problems().into_iter().map(|p| format!("respond: {p}")));
+        problems
+    }
+}
+
+/// `docs/configuration.md`, from the sections' own documentation and defaults.
+pub(crate) fn reference() -> String {
+    reference::markdown(&schemars::schema_for!(Config), &serde_json::to_value(Config::default()).unwrap_or_default())
+}

@@ -1,0 +1,24 @@
+//! Secrets come from a file or the environment, never from the configuration itself: here they are fetched.
+
+use anyhow::{Context, Result};
+use respond::webhook::Secret;
+
+/// The responder's configuration with each webhook's secret in its place.
+pub(crate) fn resolve(config: &respond::Config) -> Result<respond::Config> {
+    let mut config = config.clone();
+    for webhook in config.webhooks.iter_mut().filter(|webhook| webhook.secret.is_none()) {
+        let text = match (&webhook.secret_file, &webhook.secret_env) {
+            (Some(path), _) => std::fs::read_to_string(path).with_context(|| format!("cannot read {path}")),
+            (None, Some(name)) => environment(name).with_context(|| format!("the environment has no {name}")),
+            (None, None) => continue, // the configuration's own check names it
+        };
+        let secret: Result<Secret> = text.and_then(|text| text.parse().map_err(anyhow::Error::from));
+        webhook.secret = Some(secret.with_context(|| format!("the secret of webhook `{}`", webhook.name))?);
+    }
+    Ok(config)
+}
+
+fn environment(name: &str) -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "a secret that the configuration places in the environment")]
+    std::env::var(name).ok()
+}

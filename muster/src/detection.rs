@@ -1,0 +1,128 @@
+//! Runs the detection engine over the log: reads frames in order, appends the alerts, keeps snapshots with the position.
+//!
+//! A thread of its own, because judging is all CPU. What it appends may be appended again after a crash (it goes on from
+//! its last snapshot): the log drops an alert whose id came before, so that readers see each alert once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, Result};
+use detect::Engine;
+use lake::files::Files;
+use lake::log::{Frame, Group, Log, LogError, Payload};
+use schemas::AlertRow;
+
+/// Name of the reader group in the log.
+pub(crate) const GROUP: &str = "detect";
+/// A snapshot holds a position of 8 bytes before the engine's own bytes.
+const POSITION_BYTES: usize = 8;
+const READ_BYTES_MAX: usize = 8 << 20;
+
+/// The detection role: engine, position, snapshot file.
+pub(crate) struct Detection {
+    log: Arc<Log>,
+    files: Arc<dyn Files>,
+    snapshot: PathBuf,
+    snapshot_bytes_read: u64,
+    engine: Engine,
+    position: u64,
+    progress: Arc<AtomicU64>,
+}
+
+impl Detection {
+    /// Restores the last snapshot; without one, or where a snapshot cannot be read, starts at the oldest frame there is.
+    pub(crate) fn open(log: Arc<Log>, files: Arc<dyn Files>, folder: PathBuf, config: &detect::Config) -> Result<Self> {
+        files.create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let snapshot = folder.join("engine.snapshot");
+        let (engine, position) = match restore(files.as_ref(), &snapshot, config) {
+            Ok(Some(restored)) => restored,
+            Ok(None) => (Engine::new(config), log.first()),
+            Err(error) => {
+                tracing::error!("the detectors' snapshot cannot be used, they learn anew from the log: {error:#}");
+                (Engine::new(config), log.first())
+            }
+        };
+        // Frames that the log no longer has are in the lake; learning from there is a job of its own.
+        let position = position.max(log.first());
+        log.passed(GROUP, position);
+        let progress = Arc::new(AtomicU64::new(position));
+        Ok(Detection { log, files, snapshot, snapshot_bytes_read: 0, engine, position, progress })
+    }
+
+    /// One past the last frame judged; readable from other threads.
+    pub(crate) fn progress(&self) -> Arc<AtomicU64> {
+        self.progress.clone()
+    }
+
+    /// Judges until the log closes; then writes a last snapshot.
+    pub(crate) fn run(mut self, runtime: &tokio::runtime::Handle, snapshot_bytes_max: u64) -> Result<()> {
+        loop {
+            match runtime.block_on(self.log.wait(self.position)) {
+                Ok(_) => {}
+                Err(LogError::Closed) => return self.save(),
+                Err(error) => return Err(error).context("the detectors cannot read the log"),
+            }
+            let frames = self.log.read(self.position, READ_BYTES_MAX).context("the detectors cannot read the log")?;
+            let mut alerts = Vec::new();
+            for frame in &frames {
+                self.judge(frame, &mut alerts);
+            }
+            if !alerts.is_empty() {
+                let group = Group { alerts: Some(schemas::alert::batch(&alerts)), ..Group::default() };
+                match runtime.block_on(self.log.append(group)) {
+                    Ok(_) => {}
+                    Err(LogError::Closed) => return Ok(()), // judged again from the last snapshot
+                    Err(error) => return Err(error).context("the detectors cannot write their alerts"),
+                }
+            }
+            self.progress.store(self.position, Ordering::Release);
+            if self.snapshot_bytes_read >= snapshot_bytes_max {
+                self.save()?;
+            }
+        }
+    }
+
+    fn judge(&mut self, frame: &Frame, alerts: &mut Vec<AlertRow>) {
+        match &frame.payload {
+            Payload::Events(events) => {
+                self.engine.observe(events, alerts);
+                self.snapshot_bytes_read += events.get_array_memory_size() as u64;
+            }
+            Payload::Tick(time) => self.engine.tick(*time, alerts),
+            Payload::Control(control) => self.engine.control(control),
+            Payload::Quarantine(_) | Payload::Ledger(_) | Payload::Alerts(_) | Payload::Orders(_) => {}
+        }
+        self.position = frame.offset + 1;
+    }
+
+    /// Writes the snapshot whole: a temporary file, fsynced, renamed, folder fsynced.
+    fn save(&mut self) -> Result<()> {
+        let temporary = self.snapshot.with_extension("tmp");
+        let folder = self.snapshot.parent().context("the snapshot lies in a folder")?;
+        if self.files.len(&temporary).is_ok() {
+            self.files.remove(&temporary)?;
+        }
+        let mut file = self.files.create(&temporary)?;
+        file.append(&self.position.to_le_bytes())?;
+        file.append(&self.engine.snapshot())?;
+        file.sync()?;
+        self.files.rename(&temporary, &self.snapshot)?;
+        self.files.sync_dir(folder)?;
+        self.snapshot_bytes_read = 0;
+        self.log.passed(GROUP, self.position);
+        Ok(())
+    }
+}
+
+fn restore(files: &dyn Files, path: &std::path::Path, config: &detect::Config) -> Result<Option<(Engine, u64)>> {
+    let len = match files.len(path) {
+        Ok(len) => len,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let bytes = files.read(path, 0..len)?;
+    let (position, state) = bytes.split_first_chunk::<POSITION_BYTES>().context("the snapshot is too short")?;
+    let engine = Engine::restore(config, state).map_err(|error| anyhow::anyhow!("{error}"))?;
+    Ok(Some((engine, u64::from_le_bytes(*position))))
+}

@@ -1,0 +1,128 @@
+//! Metrics in OpenMetrics form. Counters are read from the log's own frames, so that they tell what is durable.
+
+use std::sync::Arc;
+
+use lake::log::{Frame, Log, LogError, Payload};
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
+use prometheus_client::registry::Registry;
+use schemas::ledger::Ledger;
+use schemas::{alert, order};
+
+use crate::node::Node;
+
+const READ_BYTES_MAX: usize = 8 << 20;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Admission {
+    tenant: String,
+    door: String,
+    source: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Detector {
+    tenant: String,
+    detector: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct State {
+    tenant: String,
+    state: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Role {
+    role: &'static str,
+}
+
+/// All metrics of the process.
+pub(crate) struct Metrics {
+    registry: Registry,
+    records: Family<Admission, Counter>,
+    alerts: Family<Detector, Counter>,
+    orders: Family<State, Counter>,
+    log_end: Gauge,
+    behind: Family<Role, Gauge>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let (records, alerts, orders) = (Family::default(), Family::default(), Family::default());
+        let (log_end, behind) = (Gauge::default(), Family::default());
+        let mut registry = Registry::with_prefix("muster");
+        registry.register("records", "Records since start, by result of admission", records.clone());
+        registry.register("alerts", "Alerts since start", alerts.clone());
+        registry.register("order_steps", "Steps of orders since start, by the state they led to", orders.clone());
+        registry.register("log_end", "Offset of the next frame of the log", log_end.clone());
+        registry.register("frames_behind", "Frames of the log that a role has not yet passed", behind.clone());
+        Metrics { registry, records, alerts, orders, log_end, behind }
+    }
+
+    /// The text of `/metrics`, with gauges as they stand.
+    pub(crate) fn text(&self, node: &Node) -> String {
+        let end = node.log.end();
+        self.log_end.set(end as i64);
+        for (role, position) in node.positions() {
+            self.behind.get_or_create(&Role { role }).set(end.saturating_sub(position) as i64);
+        }
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry).expect("writing to a string does not fail");
+        out
+    }
+
+    /// Counts frames as they become durable, until the log closes.
+    pub(crate) async fn follow(self: Arc<Self>, log: Arc<Log>) -> Result<(), LogError> {
+        let mut position = log.end();
+        loop {
+            match log.wait(position).await {
+                Ok(_) => {}
+                Err(LogError::Closed) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            for frame in log.read(position, READ_BYTES_MAX)? {
+                self.count(&frame);
+                position = frame.offset + 1;
+            }
+        }
+    }
+
+    fn count(&self, frame: &Frame) {
+        match &frame.payload {
+            Payload::Ledger(batch) => {
+                let Ok(ledger) = Ledger::new(batch) else { return };
+                for row in (0..batch.num_rows()).map(|i| ledger.row(i)) {
+                    let counts = [
+                        ("mapped", row.mapped),
+                        ("noise", row.noise),
+                        ("quarantined", row.quarantined),
+                        ("duplicate", row.duplicates),
+                    ];
+                    for (result, count) in counts {
+                        let (tenant, door, source) = (row.tenant.clone(), row.door.clone(), row.source.clone());
+                        let labels = Admission { tenant, door, source, result };
+                        self.records.get_or_create(&labels).inc_by(u64::try_from(count).unwrap_or(0));
+                    }
+                }
+            }
+            Payload::Alerts(batch) => {
+                let Ok(alerts) = alert::Alerts::new(batch) else { return };
+                for i in 0..batch.num_rows() {
+                    let labels =
+                        Detector { tenant: alerts.tenant.value(i).into(), detector: alerts.detector.value(i).into() };
+                    self.alerts.get_or_create(&labels).inc();
+                }
+            }
+            Payload::Orders(batch) => {
+                let Ok(orders) = order::Orders::new(batch) else { return };
+                for i in 0..batch.num_rows() {
+                    let labels = State { tenant: orders.tenant.value(i).into(), state: orders.state.value(i).into() };
+                    self.orders.get_or_create(&labels).inc();
+                }
+            }
+            Payload::Events(_) | Payload::Quarantine(_) | Payload::Control(_) | Payload::Tick(_) => {}
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The HTTP server: every crate's routes, mounted behind one authentication layer, on a TCP port and on the operator's
+//! socket.
+//!
+//! A request over TCP needs a bearer token, whose holder becomes the request's [`Principal`]. The operator's socket lies
+//! in the data folder, readable by its owner only: whoever can open it could open the folder itself, so it needs no token,
+//! and the tenant is named by a header. `/healthz` and `/readyz` answer anybody; `/metrics` needs the verb `admin`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, Json, Router};
+use schemas::{Holder, Principal, Verb};
+use serde_json::json;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, watch};
+use tower_http::decompression::RequestDecompressionLayer;
+
+use crate::node::Node;
+use crate::operator;
+use crate::tokens::Tokens;
+
+/// Header that names the tenant on the operator's socket.
+pub(crate) const TENANT_HEADER: &str = "muster-tenant";
+
+/// Serves until `shutdown` turns true, then lets requests under way finish.
+pub(crate) async fn serve(
+    node: Arc<Node>,
+    tokens: Tokens,
+    tcp: TcpListener,
+    socket: &Path,
+    shutdown: watch::Receiver<bool>,
+) -> Result<()> {
+    let routes = routes(&node);
+    let public = routes.clone().layer(from_fn_with_state(tokens, by_token));
+    let operator = routes.merge(operator::routes(node.clone())).layer(from_fn(as_operator));
+    let limits = |router: Router| limited(router, &node).merge(open_routes(node.clone()));
+
+    let unix = bind_socket(socket)?;
+    let wait = |mut shutdown: watch::Receiver<bool>| async move {
+        // An error means that the sender is gone: the process is ending too.
+        let _ = shutdown.wait_for(|stop| *stop).await;
+    };
+    let over_tcp = axum::serve(tcp, limits(public)).with_graceful_shutdown(wait(shutdown.clone()));
+    let over_unix = axum::serve(unix, limits(operator)).with_graceful_shutdown(wait(shutdown));
+    let ended = tokio::try_join!(over_tcp.into_future(), over_unix.into_future());
+    // The socket of a process that ended must not look alive.
+    let _ = std::fs::remove_file(socket);
+    ended.map(|_| ()).context("the HTTP server failed")
+}
+
+fn bind_socket(socket: &Path) -> Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt;
+    // The data folder's lock is held: a socket that is there belongs to a process that died.
+    let _ = std::fs::remove_file(socket);
+    let listener = UnixListener::bind(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Routes that need a principal.
+fn routes(node: &Arc<Node>) -> Router {
+    Router::new()
+        .merge(ingest::http::routes(node.ingest.clone(), &node.config.ingest))
+        .merge(query::http::routes(node.query.clone()))
+        .merge(respond::http::routes(node.responder.clone()))
+        .route("/metrics", get(metrics))
+        .route("/v1/status", get(status))
+        .with_state(node.clone())
+}
+
+/// Routes that answer anybody.
+fn open_routes(node: Arc<Node>) -> Router {
+    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(node)
+}
+
+fn limited(router: Router, node: &Arc<Node>) -> Router {
+    let config = &node.config.server;
+    let slots = Arc::new(Semaphore::new(config.requests_max));
+    let patience = Duration::from_secs(config.request_secs);
+    router
+        .layer(DefaultBodyLimit::max(config.body_bytes_max))
+        .layer(tower_http::limit::RequestBodyLimitLayer::new(config.body_bytes_max))
+        .layer(RequestDecompressionLayer::new())
+        .layer(from_fn(move |request: Request, next: Next| {
+            let slots = slots.clone();
+            async move {
+                let Ok(_slot) = slots.try_acquire() else {
+                    return problem(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once; try again in a second");
+                };
+                match tokio::time::timeout(patience, next.run(request)).await {
+                    Ok(response) => response,
+                    Err(_) => problem(StatusCode::GATEWAY_TIMEOUT, "the request took too long"),
+                }
+            }
+        }))
+}
+
+async fn by_token(State(tokens): State<Tokens>, mut request: Request, next: Next) -> Response {
+    let Some(token) = bearer(request.headers()) else {
+        return unauthorized("a bearer token is needed: `Authorization: Bearer muster_…`");
+    };
+    let Some(principal) = tokens.authenticate(token) else {
+        return unauthorized("the token is not known");
+    };
+    request.extensions_mut().insert(principal);
+    next.run(request).await
+}
+
+async fn as_operator(mut request: Request, next: Next) -> Response {
+    let tenant = request.headers().get(TENANT_HEADER).and_then(|v| v.to_str().ok()).unwrap_or("default").to_owned();
+    let verbs = vec![Verb::Ingest, Verb::Query, Verb::Deny, Verb::Order, Verb::Approve, Verb::Admin];
+    let principal = Principal { name: "operator".into(), tenant, holder: Holder::Person, verbs };
+    request.extensions_mut().insert(principal);
+    next.run(request).await
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn unauthorized(detail: &str) -> Response {
+    let mut response = problem(StatusCode::UNAUTHORIZED, detail);
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+    response
+}
+
+/// An RFC 9457 problem document.
+pub(crate) fn problem(status: StatusCode, detail: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or("error");
+    let body = json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail});
+    let mut response = (status, Json(body)).into_response();
+    let kind = header::HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+    }
+    response
+}
+
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State(node): State<Arc<Node>>) -> Response {
+    match node.ready() {
+        Ok(()) => "ready\n".into_response(),
+        Err(reason) => problem(StatusCode::SERVICE_UNAVAILABLE, &reason),
+    }
+}
+
+async fn metrics(State(node): State<Arc<Node>>, Extension(principal): Extension<Principal>) -> Response {
+    if !principal.may(Verb::Admin) {
+        return problem(StatusCode::FORBIDDEN, "the token does not have the verb `admin`");
+    }
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], node.metrics.text(&node)).into_response()
+}
+
+async fn status(State(node): State<Arc<Node>>, Extension(principal): Extension<Principal>) -> Response {
+    if !principal.may(Verb::Admin) {
+        return problem(StatusCode::FORBIDDEN, "the token does not have the verb `admin`");
+    }
+    match node.status(&principal.tenant).await {
+        Ok(status) => Json(status).into_response(),
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error:#}")),
+    }
+}

@@ -1,0 +1,96 @@
+//! `kill -9` at random moments under load: each acknowledged event is in SQL exactly once, each other at most once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::server::{Server, envoy_record};
+
+const KILLS: u64 = 50;
+const WRITERS: u64 = 4;
+const RECORDS_A_POST: u64 = 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_kills_lose_nothing_and_double_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut chance = Chance(0x5eed);
+    let (sent, acknowledged) = (Arc::new(Mutex::new(HashSet::new())), Arc::new(Mutex::new(HashSet::new())));
+    let mut token = String::new();
+    for round in 0..KILLS {
+        let mut server = Server::start(folder.path());
+        if let Some(first) = server.token.take() {
+            token = first;
+        }
+        let server_url = server.url.clone();
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let (sent, acknowledged) = (sent.clone(), acknowledged.clone());
+                tokio::spawn(write(server_url.clone(), token.clone(), round * WRITERS + writer, sent, acknowledged))
+            })
+            .collect();
+        // The moment of the kill is what is random here: some while starting to write, some deep in a flush.
+        let moment = Duration::from_millis(chance.below(250));
+        tokio::time::timeout(moment, std::future::pending::<()>()).await.expect_err("only the timeout ends it");
+        server.kill();
+        for writer in writers {
+            writer.await.expect("a writer ends when the server is gone");
+        }
+    }
+
+    let server = Server::start(folder.path());
+    let rows = server.sql(&token, "SELECT source_event_id AS id, count(*) AS n FROM events GROUP BY 1").await;
+    let found: HashMap<String, i64> = rows
+        .iter()
+        .map(|row| (row["id"].as_str().expect("an id").to_owned(), row["n"].as_i64().expect("a count")))
+        .collect();
+    let (sent, acknowledged) = (sent.lock().expect("is free"), acknowledged.lock().expect("is free"));
+    assert!(acknowledged.len() > 100, "the load was too small to show anything: {}", acknowledged.len());
+    for id in acknowledged.iter() {
+        assert_eq!(found.get(id), Some(&1), "the acknowledged record {id} must be there exactly once");
+    }
+    for (id, count) in &found {
+        assert!(sent.contains(id), "{id} was never sent");
+        assert_eq!(*count, 1, "{id} is there {count} times");
+    }
+    let ledger = server.sql(&token, LEDGER).await;
+    assert_eq!(ledger[0]["mapped"].as_i64(), Some(found.len() as i64), "the ledger counts what is there");
+    eprintln!("{KILLS} kills: {} sent, {} acknowledged, {} stored", sent.len(), acknowledged.len(), found.len());
+}
+
+const LEDGER: &str = "SELECT sum(mapped) AS mapped FROM ingest_ledger";
+
+type Ids = Arc<Mutex<HashSet<String>>>;
+
+/// Posts batches, some of them twice, until the server is gone.
+async fn write(url: String, token: String, writer: u64, sent: Ids, acknowledged: Ids) {
+    let http = reqwest::Client::new();
+    for batch in 0..1_000 {
+        let ids: Vec<String> = (0..RECORDS_A_POST).map(|i| format!("{writer}-{batch}-{i}")).collect();
+        let lines: Vec<String> = ids.iter().map(|id| envoy_record(id, &format!("agent-{}", writer % 7), "/invoices/1")).collect();
+        let body = lines.join("\n");
+        sent.lock().expect("is free").extend(ids.iter().cloned());
+        for _ in 0..1 + batch % 2 {
+            let post = http.post(format!("{url}/v1/ingest/envoy")).bearer_auth(&token).body(body.clone());
+            match post.send().await {
+                Ok(response) if response.status().is_success() => {
+                    acknowledged.lock().expect("is free").extend(ids.iter().cloned());
+                }
+                Ok(response) => panic!("{}", response.text().await.unwrap_or_default()),
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// A small deterministic sequence (splitmix64): the same kills in each run, as far as the machine allows.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+}
