@@ -19,22 +19,19 @@ pub struct Context<'a> {
     pub live: bool,
     /// Microseconds since the Unix epoch.
     pub received_at: i64,
-    pub carrier: Carrier<'a>,
+    pub carrier: &'a Carrier,
     pub partitions: u32,
     /// Key of this installation, under which a secret becomes a credential id.
     pub secret_key: &'a [u8; 32],
 }
 
 /// What carried the records: the place of a record in it is its identity where the vendor gives none.
-#[derive(Clone, Copy, Debug)]
-pub enum Carrier<'a> {
-    File {
-        name: &'a str,
-    },
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// `offset` is where in the file the bytes at hand begin.
+    File { name: String, offset: u64 },
     /// A body sent under a token; its decoded bytes are part of each record's identity.
-    Request {
-        token: &'a str,
-    },
+    Request { token: String },
 }
 
 /// Limits on what is admitted.

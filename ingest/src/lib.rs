@@ -12,6 +12,7 @@
 //! ```
 //! Bad data never stops good data: a record becomes events, counted noise, or a quarantine row with a reason.
 
+pub mod config;
 pub mod context;
 pub mod fixtures;
 pub mod http;
@@ -25,9 +26,10 @@ mod time;
 mod walk;
 pub mod worker;
 
+pub use config::Config;
 pub use context::{Carrier, Context, Limits, Normalized, Outcome, Reason};
-pub use json::normalize_json;
+pub use json::{event_objects, normalize_json};
 pub use mapping::{Mapping, MappingError, Sources};
-pub use normalize::normalize;
-pub use split::Chunks;
-pub use worker::{Admission, Ingest, IngestError, Receipt};
+pub use normalize::{normalize, normalize_piece};
+pub use split::{Chunks, Piece, Span};
+pub use worker::{Admission, Ingest, IngestError, Receipt, RecordResult};

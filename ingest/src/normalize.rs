@@ -131,11 +131,13 @@ impl Run<'_> {
 
     /// The record's place in its carrier: its identity where the vendor gives none.
     fn place(&self, offset: u64) -> [Vec<u8>; 4] {
-        match self.context.carrier {
-            Carrier::File { name } => [b"file".to_vec(), name.into(), offset.to_le_bytes().to_vec(), Vec::new()],
+        match &self.context.carrier {
+            Carrier::File { name, offset: base } => {
+                [b"file".to_vec(), name.clone().into(), (base + offset).to_le_bytes().to_vec(), Vec::new()]
+            }
             Carrier::Request { token } => {
                 let digest = self.digest.get_or_init(|| id::digest([self.body]));
-                [b"request".to_vec(), token.into(), digest.clone().into_bytes(), self.number().to_le_bytes().to_vec()]
+                [b"request".to_vec(), token.clone().into(), digest.clone().into_bytes(), self.number().to_le_bytes().to_vec()]
             }
         }
     }

@@ -44,7 +44,7 @@ pub fn split<'a>(body: &'a [u8], arrays: &[String]) -> Piece<'a> {
     Piece { data: body.into(), records }
 }
 
-/// Reads a file or stream a bounded piece at a time.
+/// Reads a file or stream a bounded piece at a time. A piece's bytes are its records, each with a line end behind it.
 pub struct Chunks<R> {
     reader: R,
     scanner: Scanner,
@@ -99,6 +99,7 @@ impl<R: Read> Chunks<R> {
                         }
                     };
                     records.push(Span { start: begin, end: data.len(), offset, size });
+                    data.push(b'\n');
                     self.done += next;
                 }
                 Step::Skip(next) => self.done += next,
@@ -113,7 +114,7 @@ impl<R: Read> Chunks<R> {
         self.window.drain(..self.done);
         self.offset += self.done as u64;
         self.done = 0;
-        if self.window.len() > self.record_bytes_max {
+        if self.window.len() > self.record_bytes_max + 1 {
             self.skip();
         }
         let length = self.window.len();
@@ -133,7 +134,7 @@ impl<R: Read> Chunks<R> {
     fn skip(&mut self) {
         let seen = self.scanner.forget();
         let offset = self.offset;
-        let (_, _, size) = self.skipping.get_or_insert_with(|| (self.window[..self.record_bytes_max].to_vec(), offset, 0));
+        let (_, _, size) = self.skipping.get_or_insert_with(|| (self.window[..self.record_bytes_max + 1].to_vec(), offset, 0));
         *size += seen as u64;
         self.window.drain(..seen);
         self.offset += seen as u64;
@@ -415,6 +416,6 @@ mod tests {
             assert!(chunks.window.len() <= 2 * BLOCK_BYTES);
         }
         let size = long.len() as u64;
-        assert_eq!(found, [(7, 0, 7), (1000, 8, size), (7, 9 + size, 7)]);
+        assert_eq!(found, [(7, 0, 7), (1001, 8, size), (7, 9 + size, 7)]);
     }
 }

@@ -117,8 +117,10 @@ impl<'a> Compiler<'a> {
         };
         self.classify(root.get("classify"), &mut mapping);
         for case in &mut mapping.cases {
+            // The agent comes before the user, whom the engine compares with it.
             let own: Vec<usize> = case.columns.iter().map(|c| c.index).collect();
             case.columns.extend(mapping.columns.iter().filter(|c| !own.contains(&c.index)).cloned());
+            case.columns.sort_by_key(|c| c.index);
         }
         self.trie.seal();
         mapping.trie = std::mem::replace(&mut self.trie, Trie::new());
@@ -310,6 +312,7 @@ impl<'a> Compiler<'a> {
             terms.iter().for_each(|term| self.check_values(index, term, at, &path));
             columns.push(ColumnPlan { index, kind: event::TABLE.columns[index].kind, terms });
         }
+        columns.sort_by_key(|c| c.index);
         columns
     }
 

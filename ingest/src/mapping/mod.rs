@@ -167,7 +167,7 @@ impl Mapping {
     }
 
     /// The keys by which an envelope's array may begin a body.
-    pub(crate) fn array_keys(&self) -> &[String] {
+    pub fn array_keys(&self) -> &[String] {
         &self.array_keys
     }
 

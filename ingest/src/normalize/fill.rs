@@ -151,6 +151,11 @@ impl Texts {
     }
 }
 
+/// A token that a client got for itself has the client as its subject: there is no user behind it.
+fn is_agent(user: &str, agent: &str) -> bool {
+    user.strip_suffix("@clients").unwrap_or(user) == agent
+}
+
 fn set(
     rows: &mut RowBuilder,
     column: &ColumnPlan,
@@ -168,6 +173,9 @@ fn set(
         Kind::Str => {
             let value = record.eval(&column.terms);
             let Some(text) = value.as_text() else { return };
+            if column.index == col::user_id && is_agent(&text, &texts.agent) {
+                return;
+            }
             texts.keep(column.index, &text);
             match clean(&text) {
                 Some(masked) => rows.str(column.index, &masked),
