@@ -28,10 +28,12 @@ pub struct Config {
     pub cohort_sessions_min: u32,
     /// Agents a cohort or tenant needs before it is compared with: below, it says little beyond the agent itself.
     pub cohort_agents_min: u32,
-    /// Score from which an alert is raised, in bits, until a tenant's own scores say more.
-    pub threshold_bits: f64,
-    /// The threshold calibrates itself upwards, never past this, so that an attacker cannot raise it out of reach.
-    pub threshold_bits_max: f64,
+    /// Score from which an unusual combination is an alert, in bits, until a tenant's own scores say more.
+    pub combination_bits: f64,
+    /// The same for an action that an agent never did: one of a combination's three terms.
+    pub first_action_bits: f64,
+    /// A threshold calibrates itself upwards, never past this, so that an attacker cannot raise it out of reach.
+    pub bits_max: f64,
     /// Sessions of a tenant before its threshold calibrates itself.
     pub calibration_sessions_min: u32,
     /// Sessions to one alert, a detector and tenant, that the threshold aims at.
@@ -57,8 +59,9 @@ impl Default for Config {
             history_days_min: 3,
             cohort_sessions_min: 200,
             cohort_agents_min: 3,
-            threshold_bits: 20.0,
-            threshold_bits_max: 40.0,
+            combination_bits: 20.0,
+            first_action_bits: 12.0,
+            bits_max: 40.0,
             calibration_sessions_min: 1_000,
             sessions_per_alert: 1_000,
             repeat_hours: 24,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::Agent;
 use crate::alert::tag;
-use crate::detectors::DETECTORS;
+use crate::detectors::{DETECTORS, Detector};
 use crate::hash::{Keyed, Map, Of, map};
 use crate::symbol::{Symbol, Symbols};
 use crate::tail::Tail;
@@ -118,11 +118,13 @@ impl Engine {
         let here = detector_tags();
         let was: Vec<Option<usize>> = here.iter().map(|tag| state.detectors.iter().position(|t| t == tag)).collect();
         let (same, config) = (here == state.detectors, &self.config);
-        let tail = |tails: &[Tail], at: Option<usize>| at.map_or_else(|| Tail::new(config), |at| tails[at].clone());
+        let tail = |tails: &[Tail], (detector, at): (&&dyn Detector, &Option<usize>)| {
+            at.map_or_else(|| Tail::new(detector.floor_bits(config)), |at| tails[at].clone())
+        };
         self.tenants = into_map(state.tenants, |tenant| Tenant {
             all: tenant.all,
             cohorts: into_map(tenant.cohorts, |peers| peers),
-            tails: was.iter().map(|at| tail(&tenant.tails, *at)).collect(),
+            tails: DETECTORS.iter().zip(&was).map(|new| tail(&tenant.tails, new)).collect(),
             pending: if same { tenant.pending } else { tenant.pending.without_scores() },
         });
         if !same {

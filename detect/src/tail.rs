@@ -5,7 +5,7 @@
 //! reach, and once there are enough sessions to calibrate, the tail is exponential in bits: `p(s) = p(a) * exp(-(s - a) / m)`
 //! with m the mean excess over a, at least 1/ln 2 (a score in bits cannot promise more than half a bit). This is SPOT
 //! (Siffer et al., 2017) with the shape held at 0. The threshold is where p falls to 1 in `sessions_per_alert`, never
-//! below `threshold_bits` nor above `threshold_bits_max`. Samples arrive at ticks only: between ticks nothing moves.
+//! below the detector's configured bits nor above `bits_max`. Samples arrive at ticks only: between ticks nothing moves.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,8 +29,8 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    pub(crate) fn new(config: &Config) -> Self {
-        Tail { bins: vec![0; BINS], sessions: 0, fit: None, threshold_bits: config.threshold_bits }
+    pub(crate) fn new(floor_bits: f64) -> Self {
+        Tail { bins: vec![0; BINS], sessions: 0, fit: None, threshold_bits: floor_bits }
     }
 
     pub(crate) fn is_sound(&self) -> bool {
@@ -50,14 +50,13 @@ impl Tail {
         }
     }
 
-    /// Moves the threshold to what the samples say.
-    pub(crate) fn calibrate(&mut self, config: &Config) {
+    /// Moves the threshold to what the samples say, but not below `floor_bits`.
+    pub(crate) fn calibrate(&mut self, config: &Config, floor_bits: f64) {
         self.fit = (self.sessions >= config.calibration_sessions_min).then(|| self.fitted());
-        let wanted = self.fit.map_or(config.threshold_bits, |[anchor, p, excess]| {
+        let wanted = self.fit.map_or(floor_bits, |[anchor, p, excess]| {
             anchor + excess * (p * f64::from(config.sessions_per_alert.max(1))).ln().max(0.0)
         });
-        let floor = config.threshold_bits;
-        self.threshold_bits = wanted.clamp(floor, config.threshold_bits_max.max(floor));
+        self.threshold_bits = wanted.clamp(floor_bits, config.bits_max.max(floor_bits));
     }
 
     pub(crate) fn p_value(&self, score: f64) -> f64 {
@@ -94,11 +93,11 @@ mod tests {
 
     #[test]
     fn a_quiet_tenant_keeps_the_first_threshold_and_p_is_a_share() {
-        let (config, mut tail) = (Config::default(), Tail::new(&Config::default()));
+        let (config, mut tail) = (Config::default(), Tail::new(20.0));
         for _ in 0..99 {
             tail.add(1.0);
         }
-        tail.calibrate(&config);
+        tail.calibrate(&config, 20.0);
         assert_eq!(tail.threshold(), 20.0);
         assert_eq!(tail.p_value(30.0), 0.01);
         assert_eq!(tail.p_value(0.5), 1.0);
@@ -106,17 +105,17 @@ mod tests {
 
     #[test]
     fn a_noisy_tenant_raises_the_threshold_to_one_in_a_thousand_but_not_out_of_reach() {
-        let (config, mut tail) = (Config::default(), Tail::new(&Config::default()));
+        let (config, mut tail) = (Config::default(), Tail::new(20.0));
         // An exponential tail with a mean of 4 bits: one in a thousand is at 4 ln 1000 = 27.6 bits.
         for i in 0..50_000 {
             tail.add(-4.0 * ((f64::from(i) + 0.5) / 50_000.0).ln());
         }
-        tail.calibrate(&config);
+        tail.calibrate(&config, 20.0);
         assert!((tail.threshold() - 27.6).abs() < 0.8, "{}", tail.threshold());
         let p = tail.p_value(tail.threshold());
         assert!((0.0008..0.0012).contains(&p), "{p}");
         (0..5_000).for_each(|_| tail.add(127.0));
-        tail.calibrate(&config);
+        tail.calibrate(&config, 20.0);
         assert_eq!(tail.threshold(), 40.0);
     }
 }

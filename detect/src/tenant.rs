@@ -103,7 +103,7 @@ impl Pending {
 impl Tenant {
     pub(crate) fn new(name: &str, config: &Config) -> Self {
         let all = Peers { label: format!("tenant {name}"), agents: 0, habits: Habits::new(TENANT_SLOTS_MAX) };
-        let tails = DETECTORS.iter().map(|_| Tail::new(config)).collect();
+        let tails = DETECTORS.iter().map(|detector| Tail::new(detector.floor_bits(config))).collect();
         Tenant { all, cohorts: map(), tails, pending: Pending::default() }
     }
 
@@ -128,7 +128,9 @@ impl Tenant {
             self.tails[*detector as usize].add(f64::from(*score));
         }
         if !scores.is_empty() {
-            self.tails.iter_mut().for_each(|tail| tail.calibrate(config));
+            for (tail, detector) in self.tails.iter_mut().zip(DETECTORS) {
+                tail.calibrate(config, detector.floor_bits(config));
+            }
         }
         self.cohorts.len() - before
     }

@@ -66,7 +66,7 @@ impl Detection {
             let frames = self.log.read(self.position, READ_BYTES_MAX).context("the detectors cannot read the log")?;
             let mut alerts = Vec::new();
             for frame in &frames {
-                self.judge(frame, &mut alerts);
+                self.judge(frame, &mut alerts)?;
             }
             if !alerts.is_empty() {
                 let group = Group { alerts: Some(schemas::alert::batch(&alerts)), ..Group::default() };
@@ -83,17 +83,21 @@ impl Detection {
         }
     }
 
-    fn judge(&mut self, frame: &Frame, alerts: &mut Vec<AlertRow>) {
+    fn judge(&mut self, frame: &Frame, alerts: &mut Vec<AlertRow>) -> Result<()> {
         match &frame.payload {
             Payload::Events(events) => {
-                self.engine.observe(events, alerts);
+                self.engine.observe(events, alerts)?;
                 self.snapshot_bytes_read += events.get_array_memory_size() as u64;
             }
             Payload::Tick(time) => self.engine.tick(*time, alerts),
-            Payload::Control(control) => self.engine.control(control),
+            Payload::Control(control) => {
+                // A control frame that is not about detection is somebody else's.
+                self.engine.control(control);
+            }
             Payload::Quarantine(_) | Payload::Ledger(_) | Payload::Alerts(_) | Payload::Orders(_) => {}
         }
         self.position = frame.offset + 1;
+        Ok(())
     }
 
     /// Writes the snapshot whole: a temporary file, fsynced, renamed, folder fsynced.

@@ -62,7 +62,8 @@ impl Node {
         let (control, recovery) =
             Log::open(files.clone(), folder.join("control"), &config.log, clock.clone(), &[])?;
         tracing::info!(?recovery, "the control log is open");
-        let lake = Lake::open(files.clone(), folder.join("lake"), log.clone(), clock.clone(), &config.lake).await?;
+        let lake =
+            Lake::open_folder(files.clone(), folder.join("lake"), log.clone(), clock.clone(), config.lake.clone()).await?;
         let sources = match Sources::load(config.ingest.sources_folder.as_deref()) {
             Ok(sources) => Arc::new(sources),
             Err(errors) => bail!("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
@@ -71,9 +72,9 @@ impl Node {
         let ingest = Arc::new(Ingest::new(log.clone(), sources, clock.clone(), key, &config.ingest));
         let query = Arc::new(Query::new(lake.clone(), &config.query));
         let respond = resolve_secrets(&config.respond)?;
-        let responder = Responder::open(control.clone(), log.clone(), respond, clock.clone()).await?;
+        let responder = Responder::open(control.clone(), log.clone(), respond, clock.clone())?;
         let mut detection = config.detect.clone();
-        detection.hash_key = u64::from_le_bytes(*key.first_chunk().expect("a key has 32 bytes"));
+        detection.hash_key = hash_key(&key);
         let detection = Detection::open(log.clone(), files, folder.join("detect"), &detection)?;
 
         let (stop, _) = watch::channel(false);
@@ -115,9 +116,9 @@ impl Node {
         };
         let runtime = tokio::runtime::Handle::current();
         spawn("detect", tokio::task::spawn_blocking(move || detection.run(&runtime, SNAPSHOT_BYTES_MAX)));
-        let (lake, stop) = (self.lake.clone(), self.stop.subscribe());
+        let (lake, stop) = (self.lake.clone(), stopped(self.stop.subscribe()));
         spawn("lake", tokio::spawn(async move { lake.run(stop).await.context("the lake writer failed") }));
-        let (responder, stop) = (self.responder.clone(), self.stop.subscribe());
+        let (responder, stop) = (self.responder.clone(), stopped(self.stop.subscribe()));
         spawn("respond", tokio::spawn(async move { responder.run(stop).await.context("the responder failed") }));
         let (metrics, log) = (self.metrics.clone(), self.log.clone());
         spawn("metrics", tokio::spawn(async move { metrics.follow(log).await.context("the metrics failed") }));
@@ -145,9 +146,9 @@ impl Node {
     /// One past the last frame that each role has durably passed.
     pub(crate) fn positions(&self) -> [(&'static str, u64); 3] {
         [
-            ("lake", self.lake.position()),
+            ("lake", self.lake.status().next),
             ("detect", self.detected.load(Ordering::Acquire)),
-            ("respond", self.responder.position()),
+            ("respond", self.responder.alerts_passed()),
         ]
     }
 
@@ -189,8 +190,8 @@ impl Node {
 
     /// Stops the roles in order: no new ticks, tables written, log closed, snapshots saved.
     pub(crate) async fn shut_down(&self) -> Result<()> {
-        let flushed = self.lake.flush().await.context("the lake cannot be written");
         self.stop.send_replace(true);
+        let flushed = self.lake.flush().await.context("the lake cannot be written");
         self.log.close();
         let mut roles = self.roles.lock().await;
         while roles.join_next().await.is_some() {}
@@ -207,6 +208,11 @@ const ALERTS: &str = "SELECT detector, severity_id, count(*) AS alerts, max(time
      GROUP BY detector, severity_id ORDER BY detector, severity_id DESC";
 const ORDERS: &str = "SELECT state, mode, count(*) AS orders FROM (SELECT state, mode, row_number() \
      OVER (PARTITION BY order_id ORDER BY step DESC) AS back FROM orders) WHERE back = 1 GROUP BY state, mode ORDER BY state";
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that the node is gone, and with it whatever would wait.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
 
 /// One tick a second: the time that detection knows when nothing happens.
 async fn tick(log: Arc<Log>, clock: Clock, mut stop: watch::Receiver<bool>) -> Result<()> {
@@ -259,6 +265,12 @@ pub(crate) fn installation_key(folder: &Path) -> Result<[u8; KEY_BYTES]> {
         }
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
+}
+
+/// The detectors' hash key, from the installation's.
+fn hash_key(key: &[u8; KEY_BYTES]) -> [u64; 2] {
+    let half = |at: usize| u64::from_le_bytes(key[at..at + 8].try_into().expect("eight bytes"));
+    [half(0), half(8)]
 }
 
 pub(crate) fn key_path(folder: &Path) -> PathBuf {

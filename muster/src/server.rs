@@ -5,7 +5,7 @@
 //! in the data folder, readable by its owner only: whoever can open it could open the folder itself, so it needs no token,
 //! and the tenant is named by a header. `/healthz` and `/readyz` answer anybody; `/metrics` needs the verb `admin`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub(crate) async fn serve(
     node: Arc<Node>,
     tokens: Tokens,
     tcp: TcpListener,
-    socket: &Path,
+    socket: PathBuf,
     shutdown: watch::Receiver<bool>,
 ) -> Result<()> {
     let routes = routes(&node);
@@ -42,7 +42,7 @@ pub(crate) async fn serve(
     let operator = routes.merge(operator::routes(node.clone())).layer(from_fn(as_operator));
     let limits = |router: Router| limited(router, &node).merge(open_routes(node.clone()));
 
-    let unix = bind_socket(socket)?;
+    let unix = bind_socket(&socket)?;
     let wait = |mut shutdown: watch::Receiver<bool>| async move {
         // An error means that the sender is gone: the process is ending too.
         let _ = shutdown.wait_for(|stop| *stop).await;
@@ -66,13 +66,10 @@ fn bind_socket(socket: &Path) -> Result<UnixListener> {
 
 /// Routes that need a principal.
 fn routes(node: &Arc<Node>) -> Router {
-    Router::new()
-        .merge(ingest::http::routes(node.ingest.clone(), &node.config.ingest))
+    let own = Router::new().route("/metrics", get(metrics)).route("/v1/status", get(status)).with_state(node.clone());
+    own.merge(ingest::http::routes(node.ingest.clone(), &node.config.ingest))
         .merge(query::http::routes(node.query.clone()))
         .merge(respond::http::routes(node.responder.clone()))
-        .route("/metrics", get(metrics))
-        .route("/v1/status", get(status))
-        .with_state(node.clone())
 }
 
 /// Routes that answer anybody.

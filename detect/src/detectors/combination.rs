@@ -11,6 +11,7 @@
 //! ```
 
 use super::{Detector, Report, Term};
+use crate::Config;
 use crate::evidence::{Evidence, History};
 use crate::explain::Case;
 
@@ -31,6 +32,10 @@ impl Detector for Combination {
 
     fn source(&self) -> &'static str {
         include_str!("combination.rs")
+    }
+
+    fn floor_bits(&self, config: &Config) -> f64 {
+        config.combination_bits
     }
 
     fn score(&self, evidence: &Evidence) -> f64 {

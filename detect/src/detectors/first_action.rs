@@ -11,6 +11,7 @@
 //! ```
 
 use super::{Detector, Report, Term};
+use crate::Config;
 use crate::evidence::{Evidence, History};
 use crate::explain::Case;
 use crate::impact::GRAVE;
@@ -32,6 +33,10 @@ impl Detector for FirstAction {
 
     fn source(&self) -> &'static str {
         include_str!("first_action.rs")
+    }
+
+    fn floor_bits(&self, config: &Config) -> f64 {
+        config.first_action_bits
     }
 
     fn score(&self, evidence: &Evidence) -> f64 {

@@ -14,6 +14,7 @@
 mod combination;
 mod first_action;
 
+use crate::Config;
 use crate::evidence::Evidence;
 use crate::explain::Case;
 
@@ -27,6 +28,8 @@ pub trait Detector: Sync {
     fn doc(&self) -> &'static str;
     /// Its source file, with the worked example in the header.
     fn source(&self) -> &'static str;
+    /// The lowest threshold: where it stands before a tenant's own scores move it up.
+    fn floor_bits(&self, config: &Config) -> f64;
     /// How surprising the call is, in bits; 0 if it has nothing to say.
     fn score(&self, evidence: &Evidence) -> f64;
     /// The alert's title, and the parts whose bits sum to the score.

@@ -32,7 +32,7 @@ fn stream() -> Vec<Step> {
 }
 
 fn config() -> Config {
-    Config { agents_max: 20, ..Config::default() }
+    Config { agents_max: 40, ..Config::default() }
 }
 
 fn expected() -> &'static (Vec<Step>, Vec<AlertRow>, Vec<u8>) {

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use super::{File, Files};
 
@@ -65,6 +66,11 @@ impl Files for Disk {
 
     fn len(&self, path: &Path) -> io::Result<u64> {
         Ok(fs::metadata(self.root.join(path))?.len())
+    }
+
+    fn modified_micros(&self, path: &Path) -> io::Result<Option<i64>> {
+        let modified = fs::metadata(self.root.join(path))?.modified()?;
+        Ok(modified.duration_since(UNIX_EPOCH).ok().map(|since| since.as_micros() as i64))
     }
 
     fn read(&self, path: &Path, range: Range<u64>) -> io::Result<Vec<u8>> {

@@ -8,6 +8,7 @@
 
 pub mod disk;
 pub mod sim;
+pub mod store;
 
 use std::fmt::Debug;
 use std::io;
@@ -40,6 +41,10 @@ pub trait Files: Send + Sync + Debug {
     /// All files at any depth below `folder` with their lengths, sorted; each path is `folder` joined with the rest,
     /// so that it can be handed back to this layer. Empty where the folder does not exist.
     fn list_recursive(&self, folder: &Path) -> io::Result<Vec<(PathBuf, u64)>>;
+    /// When the file's bytes last changed, in microseconds since the Unix epoch; none where the layer keeps no times.
+    fn modified_micros(&self, _: &Path) -> io::Result<Option<i64>> {
+        Ok(None)
+    }
     /// Renames within one file system, replacing `to`. Survives a cut whole or not at all.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;

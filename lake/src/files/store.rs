@@ -7,8 +7,8 @@
 //!
 //! Put-if-absent looks and renames under a lock: one process owns the root, as it owns the log. Listings leave temporary
 //! files out; what a crash left of them is overwritten or lies unseen. Reads and writes run on the runtime's blocking
-//! threads: an fsync on a worker thread would stall every request behind it. The file layer keeps no times: every object
-//! says it was modified now, so nothing that clears away by age takes it for old.
+//! threads: an fsync on a worker thread would stall every request behind it. Where the file layer keeps no times, an object
+//! says it was modified now, so that nothing that clears away by age takes it for old.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -134,14 +134,16 @@ impl Inner {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn meta(&self, location: Path, size: u64) -> ObjectMeta {
-        let last_modified = DateTime::from_timestamp_micros(self.clock.now_micros()).unwrap_or_default();
-        ObjectMeta { location, last_modified, size, e_tag: None, version: None }
+    fn meta(&self, location: Path, size: u64) -> io::Result<ObjectMeta> {
+        let modified = self.files.modified_micros(&self.path(&location))?;
+        let modified = modified.unwrap_or_else(|| self.clock.now_micros());
+        let last_modified = DateTime::from_timestamp_micros(modified).unwrap_or_default();
+        Ok(ObjectMeta { location, last_modified, size, e_tag: None, version: None })
     }
 
     fn head(&self, location: &Path) -> Result<ObjectMeta> {
-        let size = self.files.len(&self.path(location)).map_err(|e| error(location, e))?;
-        Ok(self.meta(location.clone(), size))
+        let size = self.files.len(&self.path(location));
+        size.and_then(|size| self.meta(location.clone(), size)).map_err(|e| error(location, e))
     }
 
     fn read(&self, location: &Path, range: Range<u64>) -> Result<Bytes> {
@@ -163,12 +165,20 @@ impl Inner {
 
     fn list(&self, prefix: &Path) -> Result<Vec<ObjectMeta>> {
         let found = self.files.list_recursive(&self.path(prefix)).map_err(|e| error(prefix, e))?;
-        let visible = found.into_iter().filter_map(|(path, size)| {
-            let below = path.strip_prefix(&self.root).ok()?.to_str()?;
-            let hidden = path.file_name()?.to_str()?.starts_with(TEMPORARY);
-            (!hidden).then(|| Ok(self.meta(Path::parse(below)?, size)))
-        });
-        visible.collect()
+        let mut objects = Vec::with_capacity(found.len());
+        for (path, size) in found {
+            let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY));
+            let Some(below) = path.strip_prefix(&self.root).ok().and_then(FilePath::to_str) else { continue };
+            let location = Path::parse(below)?;
+            match self.meta(location.clone(), size) {
+                _ if hidden => {}
+                Ok(meta) => objects.push(meta),
+                // Removed since it was listed.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(error(&location, e)),
+            }
+        }
+        Ok(objects)
     }
 
     fn list_with_delimiter(&self, prefix: &Path) -> Result<ListResult> {
@@ -213,7 +223,9 @@ impl ObjectStore for FileStore {
         let absent = match opts.mode {
             PutMode::Create => true,
             PutMode::Overwrite => false,
-            PutMode::Update(_) => return Err(Error::NotImplemented { operation: "update".into(), implementer: "FileStore".into() }),
+            PutMode::Update(_) => {
+                return Err(Error::NotImplemented { operation: "update".into(), implementer: "FileStore".into() });
+            }
         };
         let location = location.clone();
         self.blocking(move |inner| inner.put(&location, &payload, absent)).await?;

@@ -50,7 +50,11 @@ pub struct TableState {
 
 impl TableState {
     /// Opens the table below `root`, making it where it does not exist.
-    pub(crate) async fn open(store: Arc<dyn ObjectStore>, root: &Url, table: &'static Table) -> Result<Self, LakeError> {
+    pub(crate) async fn open(
+        store: Arc<dyn ObjectStore>,
+        root: &Url,
+        table: &'static Table,
+    ) -> Result<Self, LakeError> {
         let failed = |source| LakeError::Delta { table: table.name, source };
         let url = root.join(&format!("{}/", table.name)).map_err(|e| LakeError::Root(e.to_string()))?;
         let path = Path::from_url_path(url.path()).map_err(|e| LakeError::Root(e.to_string()))?;

@@ -24,12 +24,20 @@ use super::DAY;
 /// Files are sorted by day first, which cuts them, then by these.
 const SORT: &[&str] = &[DAY, "tenant", "agent_id", "time", "received_at"];
 /// Ids that queries ask for by value.
-const BLOOM: &[&str] = &[
-    "event_id", "source_event_id", "agent_id", "user_id", "credential_id", "token_id", "session_id", "trace_id",
-];
+const BLOOM: &[&str] =
+    &["event_id", "source_event_id", "agent_id", "user_id", "credential_id", "token_id", "session_id", "trace_id"];
 /// Columns whose values hardly repeat.
-const DISTINCT: &[&str] =
-    &["event_id", "source_event_id", "token_id", "trace_id", "span_id", "correlation_id", "raw", "record_id", "alert_id"];
+const DISTINCT: &[&str] = &[
+    "event_id",
+    "source_event_id",
+    "token_id",
+    "trace_id",
+    "span_id",
+    "correlation_id",
+    "raw",
+    "record_id",
+    "alert_id",
+];
 /// Columns whose least and greatest value the table's log names, so that readers skip whole files.
 const STATISTICS: &[&str] = &["time", "received_at", "tenant", "log_offset"];
 const GROUP_ROWS_MAX: usize = 65_536;
@@ -47,8 +55,10 @@ pub(crate) struct DataFile {
 /// The rows of `batches` (all of `table`, not empty) as files, one a day.
 pub(crate) fn encode(table: &Table, batches: &[RecordBatch]) -> Result<Vec<DataFile>, ParquetError> {
     let order = sorted(batches)?;
-    let day = table.index_of(DAY).ok_or_else(|| ParquetError::General(format!("{} has no column {DAY}", table.name)))?;
-    let days: Vec<&Date32Array> = batches.iter().map(|b| table.array(b, day)).collect::<Result<_, _>>().map_err(external)?;
+    let day =
+        table.index_of(DAY).ok_or_else(|| ParquetError::General(format!("{} has no column {DAY}", table.name)))?;
+    let days: Vec<&Date32Array> =
+        batches.iter().map(|b| table.array(b, day)).collect::<Result<_, _>>().map_err(external)?;
     let day_of = |&(batch, row): &(usize, usize)| days[batch].value(row);
     let runs = order.chunk_by(|a, b| day_of(a) == day_of(b));
     runs.map(|rows| encode_day(table, day, day_of(&rows[0]), batches, rows)).collect()
@@ -87,12 +97,13 @@ fn encode_day(
     let columns: Vec<usize> = (0..table.columns.len()).filter(|&c| c != day_column).collect();
     let projected: Vec<RecordBatch> = batches.iter().map(|b| b.project(&columns)).collect::<Result<_, _>>()?;
     let projected: Vec<&RecordBatch> = projected.iter().collect();
-    let mut writer = ArrowWriter::try_new(Vec::new(), projected[0].schema(), Some(properties(table, rows.len())))?;
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, projected[0].schema(), Some(properties(table, rows.len())))?;
     for chunk in rows.chunks(CHUNK_ROWS) {
         writer.write(&interleave_record_batch(&projected, chunk)?)?;
     }
-    let metadata = writer.finish()?;
-    Ok(DataFile { day, stats: stats(table, &metadata), bytes: writer.into_inner()? })
+    let metadata = writer.close()?;
+    Ok(DataFile { day, stats: stats(table, &metadata), bytes })
 }
 
 fn properties(table: &Table, rows: usize) -> WriterProperties {
@@ -163,9 +174,8 @@ fn bounds(metadata: &ParquetMetaData, name: &str) -> Option<Bounds> {
 }
 
 fn show(kind: Kind, bounds: Bounds) -> Option<(Value, Value)> {
-    let time = |micros| {
-        DateTime::from_timestamp_micros(micros).map(|t| json!(t.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()))
-    };
+    let time =
+        |micros| DateTime::from_timestamp_micros(micros).map(|t| json!(t.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()));
     match (kind, bounds) {
         (Kind::Time, Bounds::Numbers(a, b)) => Some((time(a)?, time(b)?)),
         (_, Bounds::Numbers(a, b)) => Some((json!(a), json!(b))),

@@ -25,7 +25,7 @@ pub(crate) struct Gen {
     #[arg(long, default_value_t = 7)]
     seed: u64,
     /// Whose records: okta, aws_cloudtrail, envoy, kong
-    #[arg(long, default_value = "envoy")]
+    #[arg(long, default_value = "envoy", value_parser = named)]
     source: Source,
     /// File to write [default: standard output]
     #[arg(long, value_name = "FILE")]
@@ -48,4 +48,9 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn named(name: &str) -> Result<Source, String> {
+    let known: Vec<&str> = Source::ALL.iter().map(|source| source.name()).collect();
+    Source::named(name).ok_or_else(|| format!("one of {}", known.join(", ")))
 }

@@ -41,7 +41,7 @@ pub(crate) async fn run(command: &Serve, mut config: Config) -> Result<ExitCode>
     complain(&format!("muster listens on http://{address} and keeps its data in {}", folder.display()));
 
     let (stop, stopped) = watch::channel(false);
-    let server = server::serve(node.clone(), tokens, tcp, &folder.join(SOCKET), stopped);
+    let server = server::serve(node.clone(), tokens, tcp, folder.join(SOCKET), stopped);
     tokio::pin!(server);
     tokio::select! {
         ended = &mut server => ended?,

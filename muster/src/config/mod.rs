@@ -22,7 +22,7 @@ pub(crate) struct Config {
     pub(crate) server: ServerConfig,
     pub(crate) ingest: ingest::Config,
     pub(crate) log: lake::log::LogConfig,
-    pub(crate) lake: lake::tables::Config,
+    pub(crate) lake: lake::tables::LakeConfig,
     pub(crate) detect: detect::Config,
     pub(crate) respond: respond::Config,
     pub(crate) query: query::Config,
@@ -92,7 +92,9 @@ impl Config {
         if self.server.body_bytes_max == 0 || self.server.requests_max == 0 || self.server.request_secs == 0 {
             problems.push("server: limits must be at least 1".to_owned());
         }
-        problems.extend(self.respond.problems().into_iter().map(|p| format!("respond: {p}")));
+        for (section, found) in [("respond", self.respond.problems()), ("lake", self.lake.problems()), ("log", self.log.problems())] {
+            problems.extend(found.into_iter().map(|problem| format!("{section}.{problem}")));
+        }
         problems
     }
 }

@@ -1,0 +1,195 @@
+//! The tables alone, without a log: what each holds after appends, repeats and cuts.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use deltalake::datafusion::execution::SessionStateBuilder;
+use deltalake::datafusion::prelude::{SessionConfig, SessionContext};
+use schemas::event::{self, EventRow, Events};
+use url::Url;
+
+use super::*;
+use crate::files::sim::SimFiles;
+
+const DAY_MICROS: i64 = 86_400_000_000;
+
+/// One frame's rows: `count` events of `offset`, two days among them.
+pub(crate) fn frame(offset: u64, count: usize) -> (u64, RecordBatch) {
+    let rows: Vec<EventRow> = (0..count)
+        .map(|i| {
+            let time = (20_000 + i as i64 % 2) * DAY_MICROS + (1_000_000 - offset as i64);
+            EventRow {
+                event_id: format!("{offset}-{i}"),
+                time,
+                received_at: time,
+                event_day: schemas::id::day(time),
+                tenant: if i % 3 == 0 { "blue" } else { "acme" }.into(),
+                source: "okta".into(),
+                door: "http".into(),
+                actor_kind: "agent".into(),
+                agent_id: (i % 4 != 0).then(|| format!("agent-{}", i % 5)),
+                attribution: "agent_only".into(),
+                action: "read".into(),
+                effect: "read".into(),
+                outcome: "success".into(),
+                raw: format!("{{\"n\":{i}}}"),
+                scopes: vec!["a".into(), "b".into()],
+                delegation: vec![schemas::Hop { kind: "user".into(), id: "u".into(), issuer: None }],
+                log_offset: offset as i64,
+                log_index: i as i32,
+                ..EventRow::default()
+            }
+        })
+        .collect();
+    (offset, event::batch(&rows))
+}
+
+async fn open(files: &SimFiles) -> Result<TableState, LakeError> {
+    let store =
+        Arc::new(FileStore::new(Arc::new(files.clone()), PathBuf::from("lake"), Clock::manual(50_000 * DAY_MICROS)));
+    TableState::open(store, &Url::parse("lake://folder/").expect("a URL"), &event::TABLE).await
+}
+
+/// All rows in the table's files, read by SQL.
+async fn rows(table: &TableState) -> Vec<RecordBatch> {
+    let config = SessionConfig::new().set_bool("datafusion.execution.parquet.schema_force_view_types", false);
+    let state = SessionStateBuilder::new().with_config(config).with_default_features().build();
+    let provider = table.provider(Arc::new(state.clone())).await.unwrap();
+    let context = SessionContext::new_with_state(state);
+    context.read_table(provider).unwrap().collect().await.unwrap()
+}
+
+async fn ids(table: &TableState) -> Vec<String> {
+    let mut ids = Vec::new();
+    for batch in rows(table).await {
+        let events = Events::new(&batch).unwrap();
+        ids.extend(events.event_id.iter().flatten().map(str::to_owned));
+    }
+    ids.sort();
+    ids
+}
+
+fn ids_of(frames: &[(u64, RecordBatch)]) -> Vec<String> {
+    let mut ids = Vec::new();
+    for (_, batch) in frames {
+        ids.extend(Events::new(batch).unwrap().event_id.iter().flatten().map(str::to_owned));
+    }
+    ids.sort();
+    ids
+}
+
+#[tokio::test]
+async fn rows_come_back_as_they_were() {
+    let files = SimFiles::new();
+    let mut table = open(&files).await.unwrap();
+    assert_eq!((table.position, table.protocol()), (-1, (1, 2)));
+    let frame = frame(7, 100);
+    table.append(std::slice::from_ref(&frame), 9, 1).await.unwrap();
+    assert_eq!(table.position, 9);
+    assert_eq!(table.size(), Size { version: 1, files: 2, rows: 100 });
+    let table = open(&files).await.unwrap();
+    assert_eq!((table.position, table.protocol()), (9, (1, 2)));
+    let mut found: Vec<EventRow> = Vec::new();
+    for batch in rows(&table).await {
+        assert_eq!(batch.schema().field(3).data_type(), event::TABLE.schema().field(3).data_type());
+        let events = Events::new(&batch).unwrap();
+        found.extend((0..batch.num_rows()).map(|i| events.row(i)));
+    }
+    found.sort_by_key(|row| row.log_index);
+    let events = Events::new(&frame.1).unwrap();
+    let expected: Vec<EventRow> = (0..100).map(|i| events.row(i)).collect();
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn a_repeat_adds_nothing() {
+    let files = SimFiles::new();
+    let mut table = open(&files).await.unwrap();
+    let frames = [frame(0, 10), frame(1, 10), frame(2, 10)];
+    table.append(&frames[..2], 1, 1).await.unwrap();
+    let mut stale = table.clone();
+    table.append(&frames, 2, 1).await.unwrap();
+    table.append(&frames, 2, 1).await.unwrap();
+    // A writer whose state is older than the table's looks before it writes.
+    stale.append(&frames, 2, 1).await.unwrap();
+    stale.append(&frames[..1], 0, 1).await.unwrap();
+    assert_eq!(ids(&open(&files).await.unwrap()).await, ids_of(&frames));
+}
+
+#[tokio::test]
+async fn checkpoints_keep_position_and_rows() {
+    let files = SimFiles::new();
+    let mut table = open(&files).await.unwrap();
+    let frames: Vec<_> = (0..105).map(|offset| frame(offset, 2)).collect();
+    for frame in &frames {
+        table.append(std::slice::from_ref(frame), frame.0, 1).await.unwrap();
+    }
+    let names = files.list(&PathBuf::from("lake/events/_delta_log")).unwrap();
+    assert_eq!(names.iter().filter(|n| n.to_string_lossy().contains("checkpoint.parquet")).count(), 2, "{names:?}");
+    let table = open(&files).await.unwrap();
+    assert_eq!(table.position, 104);
+    assert_eq!(ids(&table).await, ids_of(&frames));
+}
+
+/// Power goes at every single call of two appends; afterwards the same frames are appended again.
+#[tokio::test]
+async fn a_cut_anywhere_leaves_each_row_once() {
+    let frames = [frame(0, 6), frame(1, 6), frame(2, 6)];
+    let run = async |files: &SimFiles| -> Result<(), LakeError> {
+        let mut table = open(files).await?;
+        table.append(&frames[..1], 0, 1).await?;
+        table.append(&frames[1..], 2, 1).await
+    };
+    let whole = SimFiles::new();
+    run(&whole).await.unwrap();
+    let calls = whole.calls();
+    assert!(calls > 20, "{calls}");
+    for cut in 0..calls {
+        let files = SimFiles::new();
+        files.cut_at(cut);
+        run(&files).await.unwrap_err();
+        let seed = (cut % 2 == 1).then_some(cut);
+        let found = files.after_cut(seed);
+        let mut table = open(&found).await.unwrap();
+        let before = ids(&table).await;
+        let held = frames.iter().filter(|(offset, _)| *offset as i64 <= table.position).cloned().collect::<Vec<_>>();
+        assert_eq!(before, ids_of(&held), "cut at {cut}");
+        table.append(&frames, 2, 1).await.unwrap();
+        assert_eq!(ids(&open(&found).await.unwrap()).await, ids_of(&frames), "cut at {cut}");
+    }
+}
+
+#[test]
+fn files_are_sorted_cut_by_day_and_say_their_bounds() {
+    let (_, first) = frame(3, 50);
+    let (_, second) = frame(2, 50);
+    let files = encode::encode(&event::TABLE, &[first, second]).unwrap();
+    assert_eq!(files.iter().map(|f| f.day).collect::<Vec<_>>(), [20_000, 20_001]);
+    let stats: serde_json::Value = serde_json::from_str(&files[0].stats).unwrap();
+    assert_eq!(stats["numRecords"], 50);
+    assert_eq!(stats["minValues"]["log_offset"], 2);
+    assert_eq!(stats["maxValues"]["tenant"], "blue");
+    assert_eq!(stats["minValues"]["time"], "2024-10-04T00:00:00.999997Z");
+    let bytes = bytes::Bytes::from(files[0].bytes.clone());
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(bytes, 1_000).unwrap();
+    let keys: Vec<(String, Option<String>, i64)> = reader
+        .flat_map(|batch| {
+            let batch = batch.unwrap();
+            let text =
+                |name: &str| arrow::array::AsArray::as_string::<i32>(batch.column_by_name(name).unwrap()).clone();
+            let (tenants, agents) = (text("tenant"), text("agent_id"));
+            let times = batch.column_by_name("time").unwrap().clone();
+            let times =
+                arrow::array::AsArray::as_primitive::<arrow::datatypes::TimestampMicrosecondType>(&times).clone();
+            (0..batch.num_rows())
+                .map(|i| {
+                    let agent = agents.iter().nth(i).flatten().map(str::to_owned);
+                    (tenants.value(i).to_owned(), agent, times.value(i))
+                })
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(keys.len(), 50);
+    assert!(keys.is_sorted(), "{keys:?}");
+}

@@ -1,0 +1,171 @@
+//! Calls to switches: which are due, making them, and what comes of them.
+//!
+//! A call's attempt is written down before it is made, and its outcome after. A call has at most one attempt under way; one that
+//! undoes waits for the one that it undoes. Time is handed in.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use crate::error::Error;
+use crate::order::{Act, Order};
+use crate::responder::Responder;
+use crate::switches::{Message, Outcome};
+
+/// Attempts under way at one switch: a slow one does not take the places of the others.
+const AT_ONE_SWITCH_MAX: usize = 8;
+const FIRST_DELAYS_SECS: [i64; 5] = [1, 2, 5, 10, 30];
+const DELAY_SECS: i64 = 60;
+
+/// Of which calls this process wrote down an attempt that it has not made (`Begun`), or is making (`Calling`).
+pub(crate) type Progress = HashMap<(String, usize), Stage>;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Begun,
+    Calling,
+}
+
+/// The right to make one attempt; given back when dropped.
+pub(crate) struct Claim<'a> {
+    responder: &'a Responder,
+    order_id: String,
+    call: usize,
+    /// Whether the attempt is written down already.
+    begun: bool,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.responder.progress().remove(&(self.order_id.clone(), self.call));
+    }
+}
+
+impl Responder {
+    fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn begun(&self, order_id: &str, calls: Range<usize>) {
+        self.progress().extend(calls.map(|call| ((order_id.to_owned(), call), Stage::Begun)));
+    }
+
+    /// Makes every attempt that is due at `now`, all at once, and waits for them. Returns how many were made.
+    pub async fn due(&self, now: i64) -> Result<usize, Error> {
+        let claims = self.claim_due(now);
+        let attempts = claims.len();
+        let results = futures::future::join_all(claims.into_iter().map(|claim| self.attempt(claim))).await;
+        results.into_iter().collect::<Result<(), Error>>().map(|()| attempts)
+    }
+
+    /// When the next attempt is due, of those that are not under way.
+    pub fn next_due(&self) -> Option<i64> {
+        let (book, progress) = (self.book(), self.progress());
+        let idle = |order: &Order, call| progress.get(&(order.order_id.clone(), call)) != Some(&Stage::Calling);
+        let calls = book.all().flat_map(|order| order.calls.iter().enumerate().map(move |(i, call)| (order, i, call)));
+        calls.filter_map(|(order, i, call)| call.next_at.filter(|_| idle(order, i))).min()
+    }
+
+    pub(crate) fn claim_due(&self, now: i64) -> Vec<Claim<'_>> {
+        let (book, mut progress) = (self.book(), self.progress());
+        let mut at_switch: HashMap<&str, usize> = HashMap::new();
+        for (order_id, call) in progress.iter().filter(|(_, stage)| **stage == Stage::Calling).map(|(key, _)| key) {
+            if let Some(call) = book.get(order_id).and_then(|order| order.calls.get(*call)) {
+                *at_switch.entry(&call.switch).or_default() += 1;
+            }
+        }
+        let mut claims = Vec::new();
+        for order in book.all().filter(|order| !order.calls.is_empty()) {
+            for (i, call) in order.calls.iter().enumerate().filter(|(_, call)| call.next_at.is_some_and(|at| at <= now))
+            {
+                let key = (order.order_id.clone(), i);
+                let stage = progress.get(&key).copied();
+                let places = at_switch.entry(&call.switch).or_default();
+                if stage == Some(Stage::Calling) || *places >= AT_ONE_SWITCH_MAX || must_wait(order, i, &progress) {
+                    continue;
+                }
+                *places += 1;
+                progress.insert(key, Stage::Calling);
+                let begun = stage == Some(Stage::Begun);
+                claims.push(Claim { responder: self, order_id: order.order_id.clone(), call: i, begun });
+            }
+        }
+        claims
+    }
+
+    pub(crate) async fn attempt(&self, claim: Claim<'_>) -> Result<(), Error> {
+        let Some(message) = self.begin(&claim).await? else { return Ok(()) };
+        let outcome = match self.switches.get(&message.call.switch) {
+            Some(switch) => switch.call(&message).await,
+            None => Outcome::Failed("no switch has this name any more".into()),
+        };
+        self.conclude(&claim, outcome).await
+    }
+
+    /// Writes the attempt down, unless it is already; `None` where the call is not wanted any more.
+    async fn begin(&self, claim: &Claim<'_>) -> Result<Option<Message>, Error> {
+        let writing = self.writing.lock().await;
+        let now = self.clock.now_micros();
+        let Some(mut order) = self.order(&claim.order_id) else { return Ok(None) };
+        if order.calls[claim.call].next_at.is_none() {
+            return Ok(None);
+        }
+        if !claim.begun {
+            order.calls[claim.call].attempt += 1;
+            let row = order.take_call(claim.call, now, "another attempt");
+            self.write(&writing, vec![order.clone()], vec![row]).await?;
+        }
+        let call = order.calls[claim.call].clone();
+        let id = format!("order_{}_{}", order.order_id, call.step);
+        Ok(Some(Message { id, now_secs: now.div_euclid(1_000_000), order, call }))
+    }
+
+    async fn conclude(&self, claim: &Claim<'_>, outcome: Outcome) -> Result<(), Error> {
+        let writing = self.writing.lock().await;
+        let now = self.clock.now_micros();
+        let Some(mut order) = self.order(&claim.order_id) else { return Ok(()) };
+        let call = &mut order.calls[claim.call];
+        let mut said = String::new();
+        // A call that was called off meanwhile stays so.
+        let wanted = call.next_at.take().is_some();
+        match outcome {
+            Outcome::Done(detail) => {
+                call.done = true;
+                said.push_str(&format!("done: {detail}"));
+                self.counts.calls_done.fetch_add(1, Ordering::Relaxed);
+            }
+            Outcome::Retry(detail, after_secs) if wanted && call.attempt < self.config.attempts_max as i32 => {
+                let secs = delay_secs(call.attempt).max(after_secs.unwrap_or(0) as i64);
+                call.next_at = Some(now + secs * 1_000_000);
+                said.push_str(&format!("again in {secs} s: {detail}"));
+                self.counts.calls_again.fetch_add(1, Ordering::Relaxed);
+            }
+            Outcome::Retry(detail, _) | Outcome::Failed(detail) => said.push_str(&format!("given up: {detail}")),
+        }
+        if call.next_at.is_none() && !call.done {
+            self.counts.calls_given_up.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(order = order.order_id, switch = call.switch, attempt = call.attempt, "{said}");
+        }
+        let mut rows = vec![order.take_call(claim.call, now, &said)];
+        if order.may_finish() {
+            rows.push(order.take_last(now));
+        }
+        self.write(&writing, vec![order], rows).await
+    }
+}
+
+/// A release goes out only when the stop at the same switch has come back: they must not overtake each other.
+fn must_wait(order: &Order, call: usize, progress: &Progress) -> bool {
+    let this = &order.calls[call];
+    let stop_under_way = |(i, other): (usize, &crate::order::Call)| {
+        other.switch == this.switch && i != call && progress.get(&(order.order_id.clone(), i)) == Some(&Stage::Calling)
+    };
+    this.act == Act::Release && order.calls.iter().enumerate().any(stop_under_way)
+}
+
+/// Seconds from the outcome of attempt `attempt` to the next one.
+fn delay_secs(attempt: i32) -> i64 {
+    let index = usize::try_from(attempt - 1).unwrap_or(0);
+    FIRST_DELAYS_SECS.get(index).copied().unwrap_or(DELAY_SECS)
+}

@@ -1,0 +1,205 @@
+//! The routes of orders and of the deny list. Each answers for the principal's tenant only; `muster` authenticates.
+//!
+//! | route | verb |
+//! | --- | --- |
+//! | `GET /v1/deny` the list, with `ETag` | `deny` or `query` |
+//! | `GET /v1/deny/check?agent=&credential=&user=` 200 or 403 | `deny` or `query` |
+//! | `GET /v1/orders?limit=`, `GET /v1/orders/{id}` | `query` or `order` |
+//! | `POST /v1/orders/{id}/release` `{"reason": …}` | `order` |
+
+use std::sync::Arc;
+
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use schemas::{Principal, Verb};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::deny::rfc3339;
+use crate::error::Error;
+use crate::order::{Order, mode_name};
+use crate::responder::Responder;
+
+const LIMIT: usize = 100;
+const LIMIT_MAX: usize = 1000;
+const REASON_BYTES_MAX: usize = 1000;
+
+pub fn routes(responder: Arc<Responder>) -> Router {
+    Router::new()
+        .route("/v1/deny", get(deny))
+        .route("/v1/deny/check", get(check))
+        .route("/v1/orders", get(orders))
+        .route("/v1/orders/{order_id}", get(order))
+        .route("/v1/orders/{order_id}/release", post(release))
+        .with_state(responder)
+}
+
+/// An RFC 9457 problem document.
+struct Problem(StatusCode, String);
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Problem(status, detail) = self;
+        let title = status.canonical_reason().unwrap_or("Error");
+        let body = json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail});
+        (status, [(CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let status = match error {
+            Error::Unknown(_) => StatusCode::NOT_FOUND,
+            Error::NotStanding { .. } => StatusCode::CONFLICT,
+            _ if error.retry_later() => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        if status != StatusCode::INTERNAL_SERVER_ERROR {
+            return Problem(status, error.to_string());
+        }
+        tracing::error!(%error, "a request about orders failed");
+        Problem(status, "the order could not be read or written; the server's log says why".into())
+    }
+}
+
+fn need(principal: &Principal, verbs: &[Verb]) -> Result<(), Problem> {
+    if verbs.iter().any(|verb| principal.may(*verb)) {
+        return Ok(());
+    }
+    let names: Vec<String> = verbs.iter().map(|verb| format!("{verb:?}").to_lowercase()).collect();
+    Err(Problem(StatusCode::FORBIDDEN, format!("token `{}` lacks the verb {}", principal.name, names.join(" or "))))
+}
+
+async fn deny(
+    State(responder): State<Arc<Responder>>,
+    Extension(principal): Extension<Principal>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    need(&principal, &[Verb::Deny, Verb::Query])?;
+    let list = responder.deny();
+    let tag = |version: u64| format!("W/\"{version}\"");
+    let known = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let current = tag(list.version(&principal.tenant));
+    let head = |tag: String| [(ETAG, tag), (CACHE_CONTROL, "private, no-cache".into())];
+    // Weak comparison (RFC 9110, 13.1.2): the time in the body differs, the entries do not.
+    let strong = current.trim_start_matches("W/");
+    if known.split(',').any(|given| given.trim().trim_start_matches("W/") == strong || given.trim() == "*") {
+        return Ok((StatusCode::NOT_MODIFIED, head(current)).into_response());
+    }
+    let (version, body) = list.body(&principal.tenant, responder.clock.now_micros());
+    Ok((head(tag(version)), [(CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Check {
+    agent: Option<String>,
+    credential: Option<String>,
+    user: Option<String>,
+}
+
+async fn check(
+    State(responder): State<Arc<Responder>>,
+    Extension(principal): Extension<Principal>,
+    query: Result<Query<Check>, QueryRejection>,
+) -> Result<Response, Problem> {
+    need(&principal, &[Verb::Deny, Verb::Query])?;
+    let Query(Check { agent, credential, user }) = query.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
+    if agent.is_none() && credential.is_none() {
+        return Err(Problem(StatusCode::BAD_REQUEST, "`agent` or `credential` is needed".into()));
+    }
+    let found = responder.deny().check(&principal.tenant, agent.as_deref(), credential.as_deref(), user.as_deref());
+    Ok(match found {
+        None => Json(json!({"denied": false})).into_response(),
+        Some(entry) => (StatusCode::FORBIDDEN, Json(json!({"denied": true, "entry": &*entry}))).into_response(),
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Page {
+    limit: Option<usize>,
+}
+
+async fn orders(
+    State(responder): State<Arc<Responder>>,
+    Extension(principal): Extension<Principal>,
+    query: Result<Query<Page>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    need(&principal, &[Verb::Query, Verb::Order])?;
+    let Query(page) = query.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
+    let orders = responder.orders(&principal.tenant, page.limit.unwrap_or(LIMIT).min(LIMIT_MAX));
+    Ok(Json(json!({"orders": orders.iter().map(view).collect::<Vec<_>>()})))
+}
+
+/// The order, if it is of the principal's tenant: another tenant's does not exist for it.
+fn own_order(responder: &Responder, principal: &Principal, order_id: &str) -> Result<Order, Problem> {
+    let own = responder.order(order_id).filter(|order| order.tenant == principal.tenant);
+    own.ok_or_else(|| Error::Unknown(order_id.into()).into())
+}
+
+async fn order(
+    State(responder): State<Arc<Responder>>,
+    Extension(principal): Extension<Principal>,
+    Path(order_id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    need(&principal, &[Verb::Query, Verb::Order])?;
+    Ok(Json(view(&own_order(&responder, &principal, &order_id)?)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Release {
+    reason: String,
+}
+
+async fn release(
+    State(responder): State<Arc<Responder>>,
+    Extension(principal): Extension<Principal>,
+    Path(order_id): Path<String>,
+    body: Result<Json<Release>, JsonRejection>,
+) -> Result<Json<Value>, Problem> {
+    need(&principal, &[Verb::Order])?;
+    let Json(Release { reason }) = body.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
+    if reason.trim().is_empty() || reason.len() > REASON_BYTES_MAX {
+        return Err(Problem(StatusCode::BAD_REQUEST, format!("`reason` needs 1 to {REASON_BYTES_MAX} bytes")));
+    }
+    own_order(&responder, &principal, &order_id)?;
+    // A task of its own: a client that hangs up must not stop a release between the log and the deny list.
+    let task = tokio::spawn(async move { responder.release(&order_id, &principal.name, reason.trim()).await });
+    let released = task.await.map_err(|error| Error::Task(error.to_string()))??;
+    Ok(Json(view(&released)))
+}
+
+fn view(order: &Order) -> Value {
+    let time = |micros: Option<i64>| micros.map(rfc3339);
+    let call = |call: &crate::order::Call| {
+        json!({
+            "switch": call.switch, "act": call.act, "attempt": call.attempt, "done": call.done,
+            "next_at": time(call.next_at), "detail": call.detail,
+        })
+    };
+    json!({
+        "order_id": order.order_id,
+        "tenant": order.tenant,
+        "target_kind": order.target.kind(),
+        "target_id": order.target.id(),
+        "target": order.target,
+        "mode": mode_name(order.mode),
+        "state": order.state.name(),
+        "steps": order.step + 1,
+        "requested_by": order.requested_by,
+        "requested_at": rfc3339(order.requested_at),
+        "expires_at": rfc3339(order.expires_at),
+        "ended_at": time(order.ended_at),
+        "reason": order.reason,
+        "alert": order.alert,
+        "switches": order.switches,
+        "calls": order.calls.iter().map(call).collect::<Vec<_>>(),
+    })
+}

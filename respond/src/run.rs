@@ -1,0 +1,128 @@
+//! The responder as a task: follows the main log's alerts, and pumps calls, expiry, the mirror and the positions.
+//!
+//! Three loops, so that an order never waits behind a slow receiver, and neither orders nor expiry wait behind the main log. A log that is full or overloaded for a
+//! moment is waited for; any other failure of a log ends the task with its error.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use lake::log::{Frame, Payload};
+use schemas::alert::Alerts;
+use tokio::task::JoinSet;
+
+use crate::error::Error;
+use crate::journal::{KEEP_FRAMES, READ_BYTES_MAX, skip_gone};
+use crate::responder::Responder;
+
+const PAUSE: Duration = Duration::from_secs(1);
+const FLUSH: Duration = Duration::from_secs(5);
+
+impl Responder {
+    /// Runs until `shutdown` resolves, then remembers its position. A call that is cut off is repeated at the next start.
+    pub async fn run(self: Arc<Self>, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        let mut tasks = JoinSet::new();
+        let (follower, pumper) = (self.clone(), self.clone());
+        tasks.spawn(async move { follower.follow().await });
+        tasks.spawn(async move { pumper.pump().await });
+        // The mirror is not a task that can be cut off: a group on its way to the main log would be sent again.
+        let mut shutdown = pin!(shutdown);
+        let mut flushed_at = self.clock.now_micros();
+        loop {
+            let behind = self.control.wait(self.mirrored().await);
+            tokio::select! {
+                () = &mut shutdown => break,
+                Some(ended) = tasks.join_next() => return ended.map_err(|error| Error::Task(error.to_string()))?,
+                moved = behind => drop(moved?),
+                () = tokio::time::sleep(FLUSH) => {}
+            }
+            let flush = self.clock.now_micros() - flushed_at >= FLUSH.as_micros() as i64;
+            match self.keep_house(flush).await {
+                Ok(()) if flush => flushed_at = self.clock.now_micros(),
+                Ok(()) => {}
+                Err(error) => self.wait_out(error).await?,
+            }
+        }
+        tasks.shutdown().await;
+        self.keep_house(true).await
+    }
+
+    /// What may wait behind the main log: the mirror and the positions.
+    async fn keep_house(&self, flush: bool) -> Result<(), Error> {
+        self.mirror().await?;
+        if flush {
+            self.keep(KEEP_FRAMES).await?;
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn follow(&self) -> Result<(), Error> {
+        loop {
+            let next = self.alerts_passed.load(Ordering::SeqCst);
+            self.main.wait(next).await?;
+            let frames = match self.main.read(next, READ_BYTES_MAX) {
+                Ok(frames) => frames,
+                Err(error) => {
+                    self.alerts_passed.store(skip_gone(error, next)?, Ordering::SeqCst);
+                    continue;
+                }
+            };
+            for frame in frames {
+                self.handle_frame(&frame).await?;
+                self.alerts_passed.store(frame.offset + 1, Ordering::SeqCst);
+            }
+        }
+    }
+
+    async fn handle_frame(&self, frame: &Frame) -> Result<(), Error> {
+        let batch = match &frame.payload {
+            Payload::Alerts(batch) => batch,
+            Payload::Events(batch) => return self.see_events(batch),
+            _ => return Ok(()),
+        };
+        let alerts = Alerts::new(batch)?;
+        for row in 0..batch.num_rows() {
+            let alert = alerts.row(row);
+            while let Some(error) = self.handle_alert(&alert).await.err() {
+                self.wait_out(error).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn pump(&self) -> Result<(), Error> {
+        let mut calls = FuturesUnordered::new();
+        loop {
+            let now = self.clock.now_micros();
+            calls.extend(self.claim_due(now).into_iter().map(|claim| self.attempt(claim)));
+            tokio::select! {
+                Some(made) = calls.next() => if let Err(error) = made { self.wait_out(error).await? },
+                () = self.woken.notified() => {}
+                () = tokio::time::sleep(self.until_due(now)) => {}
+            }
+            if let Err(error) = self.tick(self.clock.now_micros()).await {
+                self.wait_out(error).await?;
+            }
+        }
+    }
+
+    fn until_due(&self, now: i64) -> Duration {
+        let micros = self.next_due().map_or(i64::MAX, |at| at.saturating_sub(now));
+        // Not at once: a due call may be waiting for its place at a switch.
+        Duration::from_micros(micros.max(10_000) as u64).min(PAUSE)
+    }
+
+    async fn wait_out(&self, error: Error) -> Result<(), Error> {
+        if !error.retry_later() {
+            return Err(error);
+        }
+        tracing::error!(%error, "orders wait for the log");
+        tokio::time::sleep(PAUSE).await;
+        Ok(())
+    }
+}

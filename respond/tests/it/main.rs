@@ -1,0 +1,9 @@
+//! Orders at their boundary: alerts in; rows in the logs, entries in the deny list and signed messages out.
+
+mod crash;
+mod http;
+mod orders;
+mod receiver;
+mod run;
+mod switch;
+mod world;
