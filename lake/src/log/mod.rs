@@ -9,37 +9,41 @@
 //! is decided, so that every reader sees one stream (`docs/decisions/`). A failing fsync is fatal: [`LogError::Fatal`],
 //! and every later call fails. A full disk is not: the file is cut back and the append fails alone.
 
+mod cache;
+mod columns;
+mod commit;
 mod config;
+mod duplicates;
 mod error;
+mod frame;
+mod group;
+mod recovery;
+mod segment;
+mod shared;
+mod writer;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use arrow::array::RecordBatch;
-use schemas::ledger::LedgerRow;
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::files::Files;
 
 pub use config::LogConfig;
 pub use error::LogError;
+pub use group::Group;
 
-/// What one append writes, all of it or none.
-#[derive(Debug, Default)]
-pub struct Group {
-    /// Rows of `events`. With events there is a ledger row, which the duplicate filter corrects.
-    pub events: Option<RecordBatch>,
-    pub quarantine: Option<RecordBatch>,
-    pub ledger: Option<LedgerRow>,
-    /// Rows of `alerts`; one whose id came before is dropped.
-    pub alerts: Option<RecordBatch>,
-    pub orders: Option<RecordBatch>,
-    /// Changes of rules, configuration, registry or verdicts: what detection obeys besides events.
-    pub control: Option<Value>,
-    /// Time that passes, in microseconds since the Unix epoch.
-    pub tick: Option<i64>,
-}
+use commit::Windows;
+use duplicates::Window;
+use recovery::Recovered;
+use shared::{Found, Shared};
+use writer::{Pending, Writer};
 
 /// What became of a group.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -88,7 +92,14 @@ pub struct Recovery {
 
 /// The embedded log.
 #[derive(Debug)]
-pub struct Log {}
+pub struct Log {
+    files: Arc<dyn Files>,
+    config: LogConfig,
+    shared: Arc<Shared>,
+    /// `None` once the log is closed: dropping the sender ends the writer.
+    queue: Mutex<Option<SyncSender<Pending>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
 
 impl Log {
     /// Opens the log in `folder`, creating it where there is none. `groups` are the readers that must pass a frame
@@ -100,41 +111,120 @@ impl Log {
         clock: Clock,
         groups: &[&'static str],
     ) -> Result<(Arc<Log>, Recovery), LogError> {
-        todo!()
+        let problems = config.problems();
+        if !problems.is_empty() {
+            return Err(LogError::Config(problems.join("; ")));
+        }
+        let events = Window::new(config.duplicates_window);
+        let mut windows = Windows { events, alerts: Window::new(config.duplicates_window) };
+        let Recovered { segments, file, report } = recovery::recover(&*files, &folder, &mut windows)?;
+        if let Some(reason) = &report.reason {
+            tracing::warn!(bytes = report.truncated_bytes, reason, "cut a torn tail off the log");
+        }
+        let shared = Arc::new(Shared::new(segments, config, groups));
+        let writer = Writer {
+            files: files.clone(),
+            folder,
+            config: config.clone(),
+            clock,
+            shared: shared.clone(),
+            file,
+            windows,
+            // A process before this one may have been killed between a removal and its sync.
+            removal_unsynced: true,
+        };
+        let (sender, receiver) = mpsc::sync_channel(config.queue_groups_max);
+        let thread = std::thread::Builder::new().name("log-writer".to_owned());
+        let thread = thread.spawn(move || writer.run(&receiver));
+        let thread = thread.map_err(|error| LogError::Fatal(format!("the writer's thread cannot start: {error}")))?;
+        let (queue, writer) = (Mutex::new(Some(sender)), Mutex::new(Some(thread)));
+        Ok((Arc::new(Log { files, config: config.clone(), shared, queue, writer }), report))
     }
 
     /// Appends a group; durable when it returns. A caller that stops waiting does not take the group back.
     pub async fn append(&self, group: Group) -> Result<Appended, LogError> {
-        todo!()
+        if let Some(reason) = self.shared.stopped() {
+            return Err(reason);
+        }
+        let group = group::prepare(group, &self.config)?;
+        let bytes = group.bytes;
+        let (answer, answered) = oneshot::channel();
+        let queued = self.shared.queued_bytes.fetch_add(bytes, Ordering::SeqCst);
+        let sent = if queued.saturating_add(bytes) > self.config.queue_bytes_max {
+            Err(LogError::Overloaded(format!("{queued} of queue_bytes_max {} bytes wait", self.config.queue_bytes_max)))
+        } else {
+            self.send(Pending { group, answer })
+        };
+        if let Err(error) = sent {
+            self.shared.queued_bytes.fetch_sub(bytes, Ordering::SeqCst);
+            return Err(error);
+        }
+        answered.await.unwrap_or_else(|_| Err(self.shared.stopped().unwrap_or(LogError::Closed)))
+    }
+
+    fn send(&self, pending: Pending) -> Result<(), LogError> {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = queue.as_ref().ok_or(LogError::Closed)?;
+        sender.try_send(pending).map_err(|error| match error {
+            TrySendError::Full(_) => LogError::Overloaded(format!("{} appends wait", self.config.queue_groups_max)),
+            TrySendError::Disconnected(_) => self.shared.stopped().unwrap_or(LogError::Closed),
+        })
     }
 
     /// One past the last durable offset.
     pub fn end(&self) -> u64 {
-        todo!()
+        self.shared.end()
     }
 
     /// The first retained offset.
     pub fn first(&self) -> u64 {
-        todo!()
+        self.shared.first()
     }
 
     /// Resolves with [`end`](Self::end) once that is greater than `beyond`.
     pub async fn wait(&self, beyond: u64) -> Result<u64, LogError> {
-        todo!()
+        let mut status = self.shared.subscribe();
+        let status = status.wait_for(|status| status.end > beyond || status.stopped.is_some()).await;
+        let status = status.map_err(|_| LogError::Closed)?;
+        match &status.stopped {
+            Some(reason) if status.end <= beyond => Err(reason.clone()),
+            _ => Ok(status.end),
+        }
     }
 
-    /// Frames from `from` on, in order: at least one if `from < end`, then as many as `bytes_max` allows.
+    /// Frames from `from` on, in order: at least one if `from < end`, then as many as `bytes_max` allows, seldom all of
+    /// them at once. Works on a closed log too. Blocks on the disk where the frames are no longer in memory.
     pub fn read(&self, from: u64, bytes_max: usize) -> Result<Vec<Arc<Frame>>, LogError> {
-        todo!()
+        if let Some(reason @ LogError::Fatal(_)) = self.shared.stopped() {
+            return Err(reason);
+        }
+        match self.shared.find(from, bytes_max)? {
+            Found::Memory(frames) => Ok(frames),
+            Found::Disk(place) => segment::read(&*self.files, &place, from, bytes_max),
+        }
     }
 
-    /// `group` durably needs nothing below `next` any more.
+    /// `group` durably needs nothing below `next` any more. Segments are released with a later append.
+    ///
+    /// # Panics
+    /// If the log was not opened with the group: it would hold segments for ever, or for nobody.
     pub fn passed(&self, group: &str, next: u64) {
-        todo!()
+        self.shared.passed(group, next);
     }
 
-    /// Writes what is queued and stops; every later call fails with [`LogError::Closed`].
+    /// Writes what is queued and stops; every later append fails with [`LogError::Closed`]. Blocks until it is done.
     pub fn close(&self) {
-        todo!()
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            // A panic of the writer is in the log's status already.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.close();
     }
 }

@@ -1,0 +1,262 @@
+//! From waiting groups to the bytes of one commit: duplicates out, one frame a kind, each group told where its rows are.
+//!
+//! Frames of a commit have a fixed order: control, events, quarantine, ledger, alerts, orders, ticks. So within one group
+//! a change of rules comes before the events that it judges, and time passes after them.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, BooleanArray, ListBuilder, RecordBatch, StringArray, StringBuilder};
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
+use schemas::{Events, event, id, ledger};
+
+use super::duplicates::{Verdict, Window};
+use super::frame::{self, Header, Kind};
+use super::group::{Prepared, id_key};
+use super::{Appended, Frame, LogError, Payload, columns};
+
+/// What one write puts into the log.
+#[derive(Debug, Default)]
+pub(super) struct Commit {
+    pub(super) bytes: Vec<u8>,
+    pub(super) frames: Vec<Arc<Frame>>,
+    /// Events in it.
+    pub(super) ids: u64,
+    /// What to tell each group.
+    pub(super) appended: Vec<Appended>,
+}
+
+/// The ids that the log has seen.
+#[derive(Debug)]
+pub(super) struct Windows {
+    pub(super) events: Window,
+    /// Alerts have a window of their own, which retention does not wait for: an alert can only be raised again by events
+    /// that detection has not passed, and those are retained.
+    pub(super) alerts: Window,
+}
+
+impl Windows {
+    pub(super) fn settle(&mut self) {
+        self.events.settle();
+        self.alerts.settle();
+    }
+
+    pub(super) fn undo(&mut self) {
+        self.events.undo();
+        self.alerts.undo();
+    }
+}
+
+#[derive(Default)]
+struct Batches {
+    control: Vec<Payload>,
+    events: Vec<RecordBatch>,
+    quarantine: Vec<RecordBatch>,
+    ledger: Vec<ledger::LedgerRow>,
+    alerts: Vec<RecordBatch>,
+    orders: Vec<RecordBatch>,
+    ticks: Vec<Payload>,
+}
+
+/// Makes the commit of `groups`, whose first frame is at `offset`. The windows then wait to be settled or undone.
+pub(super) fn make(
+    groups: Vec<Prepared>,
+    offset: u64,
+    written_at: i64,
+    windows: &mut Windows,
+) -> Result<Commit, LogError> {
+    let mut batches = Batches::default();
+    let mut appended = Vec::with_capacity(groups.len());
+    let mut rows = 0;
+    for group in groups {
+        let (mut told, kept) = admit(group, windows, &mut batches)?;
+        if kept > 0 {
+            told.events = Some((0, rows));
+            rows += kept;
+        }
+        appended.push(told);
+    }
+    let events_at = offset + batches.control.len() as u64;
+    let mut commit = Commit { ids: u64::from(rows), appended, ..Commit::default() };
+    encode(batches, offset, written_at, &mut commit).map_err(|error| LogError::Fatal(error.to_string()))?;
+    let end = offset + commit.frames.len() as u64;
+    for told in &mut commit.appended {
+        told.end = end;
+        if let Some((at, _)) = &mut told.events {
+            *at = events_at;
+        }
+    }
+    Ok(commit)
+}
+
+/// Sorts a group's rows by kind, without those that came before. Also tells how many events were kept.
+fn admit(prepared: Prepared, windows: &mut Windows, batches: &mut Batches) -> Result<(Appended, u32), LogError> {
+    let Prepared { group, event_keys, alert_keys, .. } = prepared;
+    let mut told = Appended::default();
+    let mut kept = 0;
+    let mut ledger = group.ledger;
+    if let Some(events) = group.events {
+        let judged = judge(&events, &event_keys, &mut windows.events)?;
+        kept = (events.num_rows() - judged.duplicates.len()) as u32;
+        if let Some(ledger) = &mut ledger {
+            correct(ledger, &events, &judged.duplicates)?;
+        }
+        if kept > 0 {
+            batches.events.push(apply(events, &judged).map_err(|error| LogError::Fatal(error.to_string()))?);
+        }
+        told.duplicates = judged.duplicates;
+        told.conflicts = judged.conflicts.into_iter().map(|(row, _)| row).collect();
+    }
+    if let Some(alerts) = group.alerts {
+        let new = alert_keys.iter().map(|&key| windows.alerts.admit(key, 0) == Verdict::New);
+        let alerts = filter_record_batch(&alerts, &new.collect::<Vec<_>>().into());
+        let alerts = alerts.map_err(|error| LogError::Fatal(error.to_string()))?;
+        batches.alerts.extend(Some(alerts).filter(|alerts| alerts.num_rows() > 0));
+    }
+    batches.control.extend(group.control.map(Payload::Control));
+    batches.quarantine.extend(group.quarantine);
+    batches.ledger.extend(ledger);
+    batches.orders.extend(group.orders);
+    batches.ticks.extend(group.tick.map(Payload::Tick));
+    Ok((told, kept))
+}
+
+#[derive(Default)]
+struct Judged {
+    duplicates: Vec<u32>,
+    /// Rows whose id came before with other bytes, with their new id.
+    conflicts: Vec<(u32, String)>,
+}
+
+fn judge(batch: &RecordBatch, keys: &[(u128, u128)], window: &mut Window) -> Result<Judged, LogError> {
+    let events = read(batch)?;
+    let mut judged = Judged::default();
+    for (row, &(key, raw)) in keys.iter().enumerate() {
+        match window.admit(key, raw) {
+            Verdict::New => {}
+            Verdict::Repeated => judged.duplicates.push(row as u32),
+            Verdict::Conflicting => {
+                let new = id::digest([events.event_id.value(row).as_bytes(), events.raw.value(row).as_bytes()]);
+                match window.admit(id_key(&new), raw) {
+                    Verdict::Repeated => judged.duplicates.push(row as u32),
+                    Verdict::New | Verdict::Conflicting => judged.conflicts.push((row as u32, new)),
+                }
+            }
+        }
+    }
+    Ok(judged)
+}
+
+/// Moves records from mapped to duplicates. A record is counted by its first event.
+fn correct(ledger: &mut ledger::LedgerRow, batch: &RecordBatch, duplicates: &[u32]) -> Result<(), LogError> {
+    let events = read(batch)?;
+    let records = duplicates.iter().filter(|&&row| events.event_index.value(row as usize) == 0).count() as i64;
+    ledger.mapped -= records;
+    ledger.duplicates += records;
+    ledger.events -= duplicates.len() as i64;
+    Ok(())
+}
+
+fn apply(batch: RecordBatch, judged: &Judged) -> Result<RecordBatch, ArrowError> {
+    let batch = if judged.conflicts.is_empty() { batch } else { rename(batch, &judged.conflicts)? };
+    if judged.duplicates.is_empty() {
+        return Ok(batch);
+    }
+    let mut keep = vec![true; batch.num_rows()];
+    judged.duplicates.iter().for_each(|&row| keep[row as usize] = false);
+    filter_record_batch(&batch, &BooleanArray::from(keep))
+}
+
+/// Gives rows their new id and the flag `id_conflict`.
+fn rename(batch: RecordBatch, conflicts: &[(u32, String)]) -> Result<RecordBatch, ArrowError> {
+    let events = Events::new(&batch).map_err(|error| ArrowError::SchemaError(error.to_string()))?;
+    let mut ids: Vec<&str> = (0..batch.num_rows()).map(|row| events.event_id.value(row)).collect();
+    conflicts.iter().for_each(|(row, new)| ids[*row as usize] = new);
+    let ids = StringArray::from_iter_values(ids);
+    let DataType::List(element) = events.flags.data_type().clone() else {
+        return Err(ArrowError::SchemaError("flags is not a list".to_owned()));
+    };
+    let mut flags = ListBuilder::new(StringBuilder::new()).with_field(element);
+    for row in 0..batch.num_rows() {
+        let mut texts = schemas::table::strs_at(events.flags, row);
+        if conflicts.binary_search_by_key(&(row as u32), |(row, _)| *row).is_ok() {
+            texts.push("id_conflict".to_owned());
+        }
+        texts.iter().for_each(|text| flags.values().append_value(text));
+        flags.append(!texts.is_empty());
+    }
+    let flags = flags.finish();
+    let (schema, mut columns, _) = batch.into_parts();
+    columns[event::col::event_id] = Arc::new(ids);
+    columns[event::col::flags] = Arc::new(flags);
+    RecordBatch::try_new(schema, columns)
+}
+
+fn read(batch: &RecordBatch) -> Result<Events<'_>, LogError> {
+    Events::new(batch).map_err(|error| LogError::Malformed { table: "events", reason: error.to_string() })
+}
+
+/// Writes one frame a kind, the last one marked.
+fn encode(batches: Batches, offset: u64, written_at: i64, commit: &mut Commit) -> Result<(), ArrowError> {
+    let ledger = if batches.ledger.is_empty() { vec![] } else { vec![ledger::batch(&batches.ledger)] };
+    let mut payloads = batches.control;
+    joined(batches.events, Payload::Events, &mut payloads)?;
+    joined(batches.quarantine, Payload::Quarantine, &mut payloads)?;
+    joined(ledger, Payload::Ledger, &mut payloads)?;
+    joined(batches.alerts, Payload::Alerts, &mut payloads)?;
+    joined(batches.orders, Payload::Orders, &mut payloads)?;
+    payloads.extend(batches.ticks);
+    let count = payloads.len();
+    for (place, payload) in payloads.into_iter().enumerate() {
+        let offset = offset + place as u64;
+        let (kind, payload) = placed(payload, offset)?;
+        let header = Header { kind: kind as u8, last: place + 1 == count, place: place as u16, offset, written_at };
+        frame::push(&mut commit.bytes, &header, |bytes| write(&payload, bytes))?;
+        commit.frames.push(Arc::new(Frame { offset, written_at, payload }));
+    }
+    Ok(())
+}
+
+fn joined(
+    batches: Vec<RecordBatch>,
+    make: fn(RecordBatch) -> Payload,
+    payloads: &mut Vec<Payload>,
+) -> Result<(), ArrowError> {
+    match batches.as_slice() {
+        [] => {}
+        [one] => payloads.push(make(one.clone())),
+        [first, ..] => payloads.push(make(concat_batches(&first.schema(), &batches)?)),
+    }
+    Ok(())
+}
+
+/// The payload with its log columns filled.
+fn placed(payload: Payload, offset: u64) -> Result<(Kind, Payload), ArrowError> {
+    let place = |kind: Kind, batch, make: fn(RecordBatch) -> Payload| {
+        let table = kind.table().expect("a kind of batch has a table");
+        Ok((kind, make(columns::place(batch, table, offset)?)))
+    };
+    match payload {
+        Payload::Events(batch) => place(Kind::Events, batch, Payload::Events),
+        Payload::Quarantine(batch) => place(Kind::Quarantine, batch, Payload::Quarantine),
+        Payload::Ledger(batch) => place(Kind::Ledger, batch, Payload::Ledger),
+        Payload::Alerts(batch) => place(Kind::Alerts, batch, Payload::Alerts),
+        Payload::Orders(batch) => place(Kind::Orders, batch, Payload::Orders),
+        Payload::Control(_) => Ok((Kind::Control, payload)),
+        Payload::Tick(_) => Ok((Kind::Tick, payload)),
+    }
+}
+
+fn write(payload: &Payload, bytes: &mut Vec<u8>) -> Result<(), ArrowError> {
+    match payload {
+        Payload::Events(batch)
+        | Payload::Quarantine(batch)
+        | Payload::Ledger(batch)
+        | Payload::Alerts(batch)
+        | Payload::Orders(batch) => columns::encode(batch, bytes)?,
+        Payload::Control(value) => bytes.extend_from_slice(value.to_string().as_bytes()),
+        Payload::Tick(micros) => bytes.extend_from_slice(&micros.to_le_bytes()),
+    }
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! The real and the simulated file system keep the same contract; the simulated one forgets what was not synced.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use lake::files::sim::{Fault, SimFiles};
+use lake::files::{Disk, File, Files};
+
+fn both(check: impl Fn(&dyn Files)) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    check(&Disk::rooted(folder.path()));
+    check(&SimFiles::new());
+}
+
+fn write(files: &dyn Files, path: &str, bytes: &[u8]) -> Box<dyn File> {
+    let mut file = files.create(Path::new(path)).expect("creates");
+    file.append(bytes).expect("appends");
+    file
+}
+
+fn kind<T>(result: std::io::Result<T>) -> ErrorKind {
+    result.err().expect("fails").kind()
+}
+
+#[test]
+fn files_are_created_once_appended_cut_and_read() {
+    both(|files| {
+        files.create_dir_all(Path::new("a/b")).expect("creates the folder");
+        files.create_dir_all(Path::new("a/b")).expect("is content where it exists");
+        let path = Path::new("a/b/x");
+        drop(write(files, "a/b/x", b"hello"));
+        assert_eq!(kind(files.create(path)), ErrorKind::AlreadyExists);
+        assert_eq!(kind(files.open(Path::new("a/b/y"))), ErrorKind::NotFound);
+        assert_eq!(kind(files.create(Path::new("none/y"))), ErrorKind::NotFound);
+        let mut file = files.open(path).expect("opens");
+        file.truncate(2).expect("cuts");
+        file.append(b"y").expect("appends at the end");
+        file.sync().expect("syncs");
+        assert_eq!(files.read(path, 0..3).expect("reads"), b"hey");
+        assert_eq!(files.read(path, 1..2).expect("reads"), b"e");
+        assert_eq!(kind(files.read(path, 0..4)), ErrorKind::UnexpectedEof);
+        assert_eq!(files.len(path).expect("has a length"), 3);
+    });
+}
+
+#[test]
+fn folders_list_their_files_sorted() {
+    both(|files| {
+        assert_eq!(files.list(Path::new("none")).expect("lists"), Vec::<PathBuf>::new());
+        assert_eq!(files.list_recursive(Path::new("none")).expect("lists"), Vec::new());
+        files.create_dir_all(Path::new("a/b")).expect("creates the folder");
+        drop((write(files, "a/2", b"22"), write(files, "a/1", b"1"), write(files, "a/b/3", b"333")));
+        assert_eq!(files.list(Path::new("a")).expect("lists"), [PathBuf::from("1"), PathBuf::from("2")]);
+        let all = [("a/1".into(), 1), ("a/2".into(), 2), ("a/b/3".into(), 3)];
+        assert_eq!(files.list_recursive(Path::new("a")).expect("lists"), all);
+        files.rename(Path::new("a/1"), Path::new("a/2")).expect("replaces");
+        files.remove(Path::new("a/b/3")).expect("removes");
+        files.sync_dir(Path::new("a")).expect("syncs");
+        assert_eq!(files.list_recursive(Path::new("a")).expect("lists"), [("a/2".into(), 1)]);
+    });
+}
+
+#[test]
+fn power_cuts_take_what_was_not_synced() {
+    let files = SimFiles::new();
+    files.create_dir_all(Path::new("a")).expect("creates the folder");
+    let mut kept = write(&files, "a/kept", b"synced");
+    kept.sync().expect("syncs");
+    kept.append(b" and not").expect("appends");
+    files.sync_dir(Path::new("a")).expect("syncs");
+    write(&files, "a/lost", b"bytes").sync().expect("syncs");
+    files.remove(Path::new("a/kept")).expect("removes");
+    let found = files.after_cut(None);
+    assert_eq!(found.list_recursive(Path::new("a")).expect("lists"), [("a/kept".into(), 6)]);
+    let variants: std::collections::BTreeSet<_> =
+        (0..64).map(|seed| files.after_cut(Some(seed)).list_recursive(Path::new("a")).expect("lists")).collect();
+    assert!(variants.len() > 5, "seeds give different remains: {variants:?}");
+    assert!(variants.iter().flatten().all(|(path, len)| path != Path::new("a/kept") || *len >= 6));
+}
+
+#[test]
+fn calls_fail_on_request() {
+    let files = SimFiles::new();
+    files.fail_at(1, Fault::NoSpace);
+    files.cut_at(3);
+    let mut file = files.create(Path::new("x")).expect("call 0 works");
+    assert_eq!(kind(file.append(b"abcd")), ErrorKind::StorageFull);
+    assert_eq!(files.read(Path::new("x"), 0..2).expect("half of it is there"), b"ab");
+    file.sync().expect("call 2 works");
+    assert!(file.append(b"e").is_err() && file.sync().is_err() && files.len(Path::new("x")).is_err());
+    assert_eq!(files.calls(), 4);
+}

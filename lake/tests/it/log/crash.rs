@@ -1,0 +1,191 @@
+//! Whatever call fails and wherever power goes: an acknowledged event is there exactly once, any other at most once.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use lake::files::Files;
+use lake::files::sim::{Fault, SimFiles};
+use lake::log::{Group, LogConfig, LogError};
+use serde_json::json;
+
+use super::*;
+
+const ROUNDS: usize = 8;
+const WRITERS: usize = 3;
+
+fn config() -> LogConfig {
+    LogConfig { segment_bytes_max: 60_000, duplicates_window: 12, ..LogConfig::default() }
+}
+
+fn ids(round: usize, writer: usize) -> [String; 2] {
+    [0, 1].map(|i| format!("{round}-{writer}-{i}"))
+}
+
+/// Several writers append at once, readers pass and old segments go; the ids of the events that were acknowledged.
+fn work(log: &Log) -> Vec<String> {
+    let mut acknowledged = Vec::new();
+    let raw = "x".repeat(2000);
+    for round in 0..ROUNDS {
+        let write = |writer| {
+            let ids = ids(round, writer);
+            let mut group = events(ids.iter().map(|id| (id.as_str(), raw.as_str())));
+            group.control = (writer == 1).then(|| json!({"round": round}));
+            group.tick = (writer == 2).then_some(round as i64);
+            async { log.append(group).await.map(|_| ids) }
+        };
+        let answers = runtime().block_on(async {
+            let (a, b, c) = tokio::join!(write(0), write(1), write(2));
+            [a, b, c]
+        });
+        acknowledged.extend(answers.into_iter().flatten().flatten());
+        ["lake", "detect"].map(|group| log.passed(group, log.end().saturating_sub(6)));
+    }
+    acknowledged
+}
+
+/// Opens what is left and checks it; then everything is sent again, as a door's client would.
+fn check(files: &SimFiles, acknowledged: &[String], first: u64, what: &str) {
+    let (log, _) = open(files, &config()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for (id, ..) in stream(&log) {
+        *counts.entry(id).or_default() += 1;
+    }
+    assert!(counts.values().all(|count| *count == 1), "{what}: {counts:?}");
+    // Offsets below what was released are gone by right; then the oldest acknowledged events are too.
+    let released = if first.max(log.first()) == 0 { 0 } else { acknowledged.len().saturating_sub(12) };
+    for id in &acknowledged[released..] {
+        assert!(counts.contains_key(id), "{what}: lost {id}");
+    }
+    let last = [0, 1, 2].map(|writer| ids(ROUNDS - 1, writer));
+    append(&log, events(last.iter().flatten().map(|id| (id.as_str(), "again")))).expect("the log goes on");
+    let repeated: Vec<_> =
+        stream(&log).into_iter().filter(|(_, raw, flags)| raw == "again" && flags.is_empty()).collect();
+    assert!(repeated.iter().all(|(id, ..)| !counts.contains_key(id)), "{what}: {repeated:?}");
+}
+
+fn run(files: &SimFiles) -> (Vec<String>, u64) {
+    match open(files, &config()) {
+        Ok((log, _)) => (work(&log), log.first()),
+        Err(_) => (Vec::new(), 0),
+    }
+}
+
+#[test]
+fn power_goes_at_every_call() {
+    let whole = SimFiles::new();
+    let (acknowledged, first) = run(&whole);
+    assert_eq!(acknowledged.len(), ROUNDS * WRITERS * 2);
+    assert!(first > 0, "the workload also releases segments");
+    // How appends meet in commits differs from run to run, and so does the number of calls.
+    for call in 0..whole.calls() + 20 {
+        let files = SimFiles::new();
+        files.cut_at(call);
+        let (acknowledged, first) = run(&files);
+        check(&files.after_cut(None), &acknowledged, first, &format!("cut at call {call}"));
+        for seed in 0..4 {
+            let what = format!("cut at call {call}, remains {seed}");
+            check(&files.after_cut(Some(call * 4 + seed)), &acknowledged, first, &what);
+        }
+    }
+}
+
+#[test]
+fn every_call_fails_once() {
+    let whole = SimFiles::new();
+    run(&whole);
+    for call in 0..whole.calls() + 10 {
+        for fault in [Fault::NoSpace, Fault::Io, Fault::Permission] {
+            let files = SimFiles::new();
+            files.fail_at(call, fault);
+            let (acknowledged, first) = run(&files);
+            check(&files, &acknowledged, first, &format!("{fault:?} at call {call}"));
+            check(&files.after_cut(None), &acknowledged, first, &format!("{fault:?} at call {call}, then a cut"));
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_one_append_and_a_failing_fsync_ends_the_log() {
+    let one = |log: &Log, id: &str| append(log, events([(id, "x")]));
+    let files = SimFiles::new();
+    let (log, _) = open(&files, &config()).expect("opens");
+    one(&log, "a").expect("appends");
+    let call = files.calls();
+    files.fail_at(call + 1, Fault::NoSpace);
+    assert!(matches!(one(&log, "b"), Err(LogError::Full(_))));
+    one(&log, "b").expect("the log goes on");
+    let call = files.calls();
+    files.fail_at(call + 1, Fault::Io);
+    let failed = one(&log, "c");
+    assert!(matches!(&failed, Err(LogError::Fatal(reason)) if reason.contains(".log")), "{failed:?}");
+    assert!(matches!(one(&log, "d"), Err(LogError::Fatal(_))));
+    assert!(matches!(runtime().block_on(log.wait(log.end())), Err(LogError::Fatal(_))));
+    assert!(matches!(log.read(0, 1), Err(LogError::Fatal(_))));
+}
+
+/// Three commits in one segment, and where each ends.
+fn three_commits() -> (Vec<u8>, Vec<u64>) {
+    let files = SimFiles::new();
+    let (log, _) = open(&files, &LogConfig::default()).expect("opens");
+    let path = segment();
+    let mut ends = vec![files.len(&path).expect("has a length")];
+    for id in ["a", "b", "c"] {
+        let mut group = events([(id, "x")]);
+        group.tick = Some(1);
+        append(&log, group).expect("appends");
+        ends.push(files.len(&path).expect("has a length"));
+    }
+    (files.read(&path, 0..ends[3]).expect("reads"), ends)
+}
+
+fn segment() -> PathBuf {
+    folder().join("00000000000000000000.log")
+}
+
+fn holding(bytes: &[u8]) -> SimFiles {
+    let files = SimFiles::new();
+    files.create_dir_all(&folder()).expect("creates the folder");
+    files.create(&segment()).expect("creates").append(bytes).expect("appends");
+    files
+}
+
+#[test]
+fn a_write_torn_at_any_byte_is_cut_back_to_the_commit_before() {
+    let (bytes, ends) = three_commits();
+    for cut in ends[2] + 1..ends[3] {
+        for garbage in [0, 40] {
+            let mut torn = bytes[..cut as usize].to_vec();
+            torn.resize(torn.len() + garbage, 0x4d);
+            let files = holding(&torn);
+            let (log, recovery) = open(&files, &LogConfig::default()).expect("opens");
+            assert_eq!((recovery.frames, recovery.truncated_bytes), (6, torn.len() as u64 - ends[2]), "cut at {cut}");
+            assert!(recovery.reason.is_some());
+            assert_eq!(stream(&log).len(), 2);
+            assert_eq!(files.len(&segment()).expect("has a length"), ends[2]);
+        }
+    }
+}
+
+#[test]
+fn damage_before_the_last_commit_is_an_error_that_names_segment_and_byte() {
+    let (bytes, ends) = three_commits();
+    for byte in (ends[0]..ends[2]).step_by(37).chain([0, 9, 17, ends[0] - 1]) {
+        let files = holding(&bytes);
+        files.flip_bit(&segment(), byte).expect("flips");
+        let error = open(&files, &LogConfig::default()).err().unwrap_or_else(|| panic!("byte {byte} went unseen"));
+        let LogError::Corrupt { segment: path, at, .. } = &error else { panic!("{error}") };
+        assert!(path == &segment() && *at <= byte.max(8), "{error}, not byte {byte}");
+    }
+}
+
+#[test]
+fn a_missing_segment_is_an_error() {
+    let files = SimFiles::new();
+    let (log, _) = open(&files, &small()).expect("opens");
+    (0..20).for_each(|i| drop(append(&log, events([(&*i.to_string(), &*"x".repeat(9000))])).expect("appends")));
+    drop(log);
+    let names = files.list(&folder()).expect("lists");
+    files.remove(&folder().join(&names[1])).expect("removes");
+    let error = open(&files, &small()).err().expect("fails").to_string();
+    assert!(error.contains(Path::new(&names[2]).to_str().expect("is text")), "{error}");
+}

@@ -1,0 +1,75 @@
+//! The log: one stream, whatever happens around it.
+
+mod crash;
+mod limits;
+mod stream;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lake::clock::Clock;
+use lake::files::Files;
+use lake::log::{Appended, Frame, Group, Log, LogConfig, LogError, Payload, Recovery};
+use schemas::event::{self, EventRow, Events};
+use schemas::ledger::LedgerRow;
+
+/// An event whose id and raw record are these.
+fn row(id: &str, raw: &str) -> EventRow {
+    EventRow { event_id: id.to_owned(), raw: raw.to_owned(), ..EventRow::default() }
+}
+
+/// A group of events with the ledger row that counts them.
+fn events<'a>(rows: impl IntoIterator<Item = (&'a str, &'a str)>) -> Group {
+    let rows: Vec<EventRow> = rows.into_iter().map(|(id, raw)| row(id, raw)).collect();
+    let count = rows.len() as i64;
+    let ledger = LedgerRow { received: count, mapped: count, events: count, ..LedgerRow::default() };
+    Group { events: Some(event::batch(&rows)), ledger: Some(ledger), ..Group::default() }
+}
+
+fn small() -> LogConfig {
+    LogConfig { segment_bytes_max: 40_000, ..LogConfig::default() }
+}
+
+fn open(files: &(impl Files + Clone + 'static), config: &LogConfig) -> Result<(Arc<Log>, Recovery), LogError> {
+    Log::open(Arc::new(files.clone()), folder(), config, Clock::manual(7), &["lake", "detect"])
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from("data/log")
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime")
+}
+
+fn append(log: &Log, group: Group) -> Result<Appended, LogError> {
+    runtime().block_on(log.append(group))
+}
+
+/// All frames, read a few bytes at a time.
+fn frames(log: &Log) -> Vec<Arc<Frame>> {
+    let mut frames: Vec<Arc<Frame>> = Vec::new();
+    let mut next = log.first();
+    while next < log.end() {
+        let read = log.read(next, 3000).expect("reads");
+        assert_eq!(read.first().map(|frame| frame.offset), Some(next), "at least one frame, without a hole");
+        next += read.len() as u64;
+        frames.extend(read);
+    }
+    frames
+}
+
+/// Id, raw record and flags of each event in order; checks the log columns on the way.
+fn stream(log: &Log) -> Vec<(String, String, Vec<String>)> {
+    let mut rows = Vec::new();
+    for frame in frames(log) {
+        let Payload::Events(batch) = &frame.payload else { continue };
+        let events = Events::new(batch).expect("has the columns");
+        for i in 0..batch.num_rows() {
+            let row = events.row(i);
+            assert_eq!((row.log_offset as u64, row.log_index as usize), (frame.offset, i));
+            rows.push((row.event_id, row.raw, row.flags));
+        }
+    }
+    rows
+}

@@ -1,0 +1,152 @@
+//! What readers see: every kind of frame, each event once, the same stream for every cut into groups.
+
+use lake::files::Files;
+use lake::files::sim::SimFiles;
+use lake::log::{Group, LogConfig, LogError, Payload};
+use proptest::prelude::*;
+use schemas::alert::{self, AlertRow};
+use schemas::ledger::Ledger;
+use schemas::order::{self, OrderRow};
+use schemas::quarantine::{self, QuarantineRow};
+use serde_json::json;
+
+use super::*;
+
+fn ledgers(log: &Log) -> Vec<LedgerRow> {
+    let mut rows = Vec::new();
+    for frame in frames(log) {
+        let Payload::Ledger(batch) = &frame.payload else { continue };
+        let ledger = Ledger::new(batch).expect("has the columns");
+        rows.extend((0..batch.num_rows()).map(|i| ledger.row(i)));
+    }
+    rows
+}
+
+#[test]
+fn every_kind_reads_back_from_memory_and_from_disk() {
+    let files = SimFiles::new();
+    let (log, recovery) = open(&files, &LogConfig::default()).expect("opens");
+    assert_eq!(recovery, Recovery::default());
+    let mut group = events([("a", "1"), ("b", "2")]);
+    group.quarantine = Some(quarantine::batch(&[QuarantineRow { raw: vec![0xff], ..QuarantineRow::default() }]));
+    group.alerts = Some(alert::batch(&[AlertRow { alert_id: "x".into(), ..AlertRow::default() }]));
+    group.orders = Some(order::batch(&[OrderRow { order_id: "o".into(), ..OrderRow::default() }]));
+    group.control = Some(json!({"rules": [1, "ä"]}));
+    group.tick = Some(-3);
+    let appended = append(&log, group).expect("appends");
+    assert_eq!((appended.events, appended.end), (Some((1, 0)), 7));
+    let memory = frames(&log);
+    assert!(memory.iter().all(|frame| frame.written_at == 7));
+    log.close();
+    let uncached = LogConfig { cache_bytes_max: 0, ..LogConfig::default() };
+    let (log, recovery) = open(&files, &uncached).expect("opens again");
+    assert_eq!((recovery.frames, recovery.truncated_bytes), (7, 0));
+    assert_eq!(format!("{:?}", frames(&log)), format!("{memory:?}"));
+}
+
+#[test]
+fn a_repeat_is_dropped_and_other_bytes_under_the_same_id_are_kept() {
+    let files = SimFiles::new();
+    let (log, _) = open(&files, &LogConfig::default()).expect("opens");
+    append(&log, events([("a", "1")])).expect("appends");
+    let appended = append(&log, events([("a", "1"), ("a", "2"), ("b", "1"), ("b", "1"), ("a", "2")])).expect("appends");
+    assert_eq!((appended.events, appended.duplicates, appended.conflicts), (Some((2, 0)), vec![0, 3, 4], vec![1]));
+    let new = schemas::id::digest([&b"a"[..], b"2"]);
+    let conflict = vec!["id_conflict".to_owned()];
+    let text = |text: &str| text.to_owned();
+    let expected = [(text("a"), text("1"), vec![]), (new, text("2"), conflict), (text("b"), text("1"), vec![])];
+    assert_eq!(stream(&log), expected);
+    let ledger = &ledgers(&log)[1];
+    assert_eq!((ledger.received, ledger.mapped, ledger.duplicates, ledger.events), (5, 2, 3, 2));
+    assert!(ledger.balances());
+    // The same again after a restart: nothing but a ledger row.
+    log.close();
+    let (log, _) = open(&files, &LogConfig::default()).expect("opens again");
+    let appended = append(&log, events([("a", "2"), ("b", "1")])).expect("appends");
+    assert_eq!((appended.events, appended.duplicates.len()), (None, 2));
+    assert_eq!(stream(&log).len(), 3);
+}
+
+#[test]
+fn the_ledger_counts_records_and_an_alert_is_raised_once() {
+    let (log, _) = open(&SimFiles::new(), &LogConfig::default()).expect("opens");
+    let rows = |index| EventRow { event_index: index, ..row(&format!("a{index}"), "one record") };
+    let ledger = LedgerRow { received: 1, mapped: 1, events: 3, ..LedgerRow::default() };
+    for _ in 0..2 {
+        let batch = event::batch(&[rows(0), rows(1), rows(2)]);
+        let alerts = alert::batch(&[AlertRow { alert_id: "x".into(), ..AlertRow::default() }]);
+        let group =
+            Group { events: Some(batch), ledger: Some(ledger.clone()), alerts: Some(alerts), ..Group::default() };
+        append(&log, group).expect("appends");
+    }
+    let again = &ledgers(&log)[1];
+    assert_eq!((again.mapped, again.duplicates, again.events), (0, 1, 0));
+    let alerts = frames(&log).iter().filter(|frame| matches!(frame.payload, Payload::Alerts(_))).count();
+    assert_eq!(alerts, 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    /// Few ids over a small window, so that repeats, conflicts and ids that left the window all happen.
+    #[test]
+    fn any_cut_into_groups_and_any_restart_give_the_same_stream(
+        rows in prop::collection::vec((0..12u8, 0..3u8), 1..120),
+        cuts in prop::collection::vec(1..20usize, 1..60),
+        restart in 0..60usize,
+    ) {
+        let config = LogConfig { duplicates_window: 8, ..small() };
+        let texts: Vec<(String, String)> = rows.iter().map(|(id, raw)| (id.to_string(), raw.to_string())).collect();
+        let whole = {
+            let (log, _) = open(&SimFiles::new(), &config).expect("opens");
+            append(&log, events(texts.iter().map(|(id, raw)| (&**id, &**raw)))).expect("appends");
+            stream(&log)
+        };
+        let files = SimFiles::new();
+        let (mut log, _) = open(&files, &config).expect("opens");
+        let mut rest = &texts[..];
+        for (i, cut) in cuts.iter().cycle().enumerate() {
+            if i == restart {
+                log.close();
+                log = open(&files, &config).expect("opens again").0;
+            }
+            let (now, later) = rest.split_at((*cut).min(rest.len()));
+            // Appends that wait together become one commit, in the order in which they came.
+            let (a, b) = now.split_at(now.len() / 2);
+            let groups = [a, b].map(|part| log.append(events(part.iter().map(|(id, raw)| (&**id, &**raw)))));
+            let [a, b] = groups;
+            runtime().block_on(async { tokio::join!(biased; a, b) }).0.expect("appends");
+            rest = later;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        prop_assert_eq!(stream(&log), whole);
+    }
+}
+
+#[test]
+fn waiting_readers_wake_with_the_end_and_with_the_close() {
+    let (log, _) = open(&SimFiles::new(), &LogConfig::default()).expect("opens");
+    runtime().block_on(async {
+        let tick = Group { tick: Some(1), ..Group::default() };
+        let (end, appended) = tokio::join!(log.wait(0), log.append(tick));
+        assert_eq!((end.expect("wakes"), appended.expect("appends").end), (1, 1));
+        let (woken, ()) = tokio::join!(log.wait(1), async { log.close() });
+        assert!(matches!(woken, Err(LogError::Closed)));
+    });
+    assert!(matches!(append(&log, Group::default()), Err(LogError::Closed)));
+    assert_eq!(log.read(0, 1).expect("a closed log is still read").len(), 1);
+    assert!(log.read(1, 1).expect("reads").is_empty());
+}
+
+/// A segment as version 0.1.0 wrote it, kept as it is.
+#[test]
+fn the_first_version_is_still_read() {
+    let files = SimFiles::new();
+    files.create_dir_all(&folder()).expect("creates the folder");
+    let mut file = files.create(&folder().join("00000000000000000000.log")).expect("creates");
+    file.append(include_bytes!("../fixtures/segment-0.1.0.log")).expect("appends");
+    let (log, recovery) = open(&files, &LogConfig::default()).expect("opens");
+    assert_eq!((recovery.frames, recovery.truncated_bytes), (7, 0));
+    assert_eq!(stream(&log).iter().map(|(id, ..)| id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+}

@@ -1,0 +1,4 @@
+//! What `lake` promises, tested at its boundary.
+
+mod files;
+mod log;
