@@ -1,1 +1,35 @@
-//! Placeholder.
+//! From a vendor's bytes to rows: mappings, the worker that makes rows durable, and the HTTP door.
+//!
+//! - [`mapping`] reads the mapping files of `schemas/sources/` and of users, and compiles each into a plan;
+//! - [`split`] cuts bytes into records, a bounded piece at a time;
+//! - [`normalize`] turns a piece into event rows, quarantine rows and one ledger row: pure, no clock, no IO;
+//! - [`mask`] takes secrets out of what is stored;
+//! - [`worker`] normalizes, appends to the log and says what became of each record;
+//! - [`http`] is the door over HTTP; [`fixtures`] runs a mapping's examples; [`json`] prints what a mapping makes.
+//!
+//! ```text
+//! bytes ─▶ split ─▶ one SIMD parse a record ─▶ one walk over a trie of keys ─▶ columns ─▶ log.append ─▶ receipt
+//! ```
+//! Bad data never stops good data: a record becomes events, counted noise, or a quarantine row with a reason.
+
+pub mod config;
+pub mod context;
+pub mod fixtures;
+pub mod http;
+pub mod json;
+pub mod mapping;
+pub mod mask;
+pub mod normalize;
+mod raw;
+pub mod split;
+mod time;
+mod walk;
+pub mod worker;
+
+pub use config::Config;
+pub use context::{Carrier, Context, Limits, Normalized, Outcome, Reason};
+pub use json::{event_objects, normalize_json};
+pub use mapping::{Mapping, MappingError, Sources};
+pub use normalize::{normalize, normalize_piece};
+pub use split::{Chunks, Piece, Span};
+pub use worker::{Admission, Ingest, IngestError, Receipt, RecordResult};

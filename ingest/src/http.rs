@@ -1,0 +1,117 @@
+//! The HTTP door: `POST /v1/ingest/{source}`, where `source` may be `auto`.
+//!
+//! The tenant is the token's alone. The answer comes when the records are durable, and says what became of them.
+//! Decompression and authentication are layers of the server; errors are problem documents (RFC 9457).
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Extension, Json, Router};
+use lake::log::LogError;
+use schemas::{Principal, Verb};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::config::Config;
+use crate::context::Carrier;
+use crate::worker::{Admission, Ingest, IngestError, Receipt};
+
+/// Seconds after which a sender that was refused for want of room may come again.
+const RETRY_AFTER_SECS: &str = "5";
+
+#[derive(Clone)]
+struct Door {
+    ingest: Arc<Ingest>,
+    results_max: usize,
+}
+
+/// What a sender may ask of the answer.
+#[derive(Deserialize)]
+struct Wish {
+    /// `all`: every record is reported, not only those that did not simply become events.
+    results: Option<String>,
+    /// Tells two installations of one vendor apart.
+    #[serde(default)]
+    instance: String,
+}
+
+pub fn routes(ingest: Arc<Ingest>, config: &Config) -> Router {
+    let door = Door { ingest, results_max: config.results_max };
+    Router::new()
+        .route("/v1/ingest/{source}", post(receive))
+        .layer(DefaultBodyLimit::max(config.body_bytes_max))
+        .with_state(door)
+}
+
+async fn receive(
+    State(door): State<Door>,
+    principal: Option<Extension<Principal>>,
+    Path(source): Path<String>,
+    Query(wish): Query<Wish>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let Some(Extension(principal)) = principal.filter(|p| p.may(Verb::Ingest)) else {
+        return problem(StatusCode::FORBIDDEN, "this token may not send records");
+    };
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return problem(rejection.status(), &rejection.body_text()),
+    };
+    let admission = Admission {
+        tenant: principal.tenant,
+        door: "http",
+        live: true,
+        instance: wish.instance,
+        carrier: Carrier::Request { token: principal.name },
+    };
+    match door.ingest.admit(&source, admission, body).await {
+        Ok(receipt) => answer(receipt, wish.results.as_deref() == Some("all"), door.results_max),
+        Err(error) => error_response(&error),
+    }
+}
+
+fn answer(mut receipt: Receipt, all: bool, results_max: usize) -> Response {
+    if !all {
+        receipt.results.retain(|result| result.result != "mapped");
+    }
+    let omitted = receipt.results.len().saturating_sub(results_max);
+    receipt.results.truncate(results_max);
+    match serde_json::to_value(&receipt) {
+        Ok(mut value) => {
+            if omitted > 0 {
+                value["results_omitted"] = omitted.into();
+            }
+            Json(value).into_response()
+        }
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+/// An error of ingest as a problem document.
+pub fn error_response(error: &IngestError) -> Response {
+    let status = match error {
+        IngestError::UnknownSource { .. } => StatusCode::NOT_FOUND,
+        IngestError::Empty => StatusCode::BAD_REQUEST,
+        IngestError::Unrecognised => StatusCode::UNPROCESSABLE_ENTITY,
+        IngestError::Log(LogError::Overloaded(_)) => StatusCode::TOO_MANY_REQUESTS,
+        IngestError::Log(LogError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+        IngestError::Log(_) => StatusCode::SERVICE_UNAVAILABLE,
+        IngestError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let mut response = problem(status, &error.to_string());
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECS));
+    }
+    response
+}
+
+fn problem(status: StatusCode, detail: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or("error");
+    let body = json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail});
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+}

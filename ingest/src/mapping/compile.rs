@@ -1,0 +1,547 @@
+//! Compiles a mapping file into a plan, reporting every problem with its file, line and key.
+
+use regex::Regex;
+use schemas::event;
+use schemas::table::Kind;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::{MappingError, nearest};
+use super::expr::{Condition, Source, Subject, Table, Term, Test};
+use super::function::{FUNCTIONS, Function};
+use super::path;
+use super::trie::{NodeId, Slot, Trie};
+use super::{About, Case, Class, ColumnPlan, Delegation, HopPlan, Mapping, Noise, TextFormat};
+use crate::mask::Masker;
+use crate::time::Unit;
+
+type Node<'i> = Spanned<DeValue<'i>>;
+
+const KEYS: &[&str] = &[
+    "title", "about", "unique_id", "flattened", "absent", "explode", "mask", "framing", "recognise", "noise",
+    "columns", "delegation", "flags", "tables", "classify", "cases",
+];
+
+/// Columns that the engine fills itself.
+const DERIVED: &[&str] = &[
+    "event_id", "received_at", "event_day", "tenant", "source", "door", "event_index", "flags", "log_partition",
+    "log_offset", "log_index", "delegation", "delegation_depth", "attribution", "raw",
+];
+
+/// Reads and compiles a mapping; `file` names it in errors.
+pub(super) fn compile(name: &str, file: &str, text: &str) -> Result<Mapping, Vec<MappingError>> {
+    let table = match DeTable::parse(text) {
+        Ok(table) => table,
+        Err(error) => {
+            let line = error.span().map_or(0, |span| line_of(text, span.start));
+            let message = error.message().to_owned();
+            return Err(vec![MappingError { file: file.to_owned(), line, key: String::new(), message }]);
+        }
+    };
+    let mut compiler = Compiler::new(file, text);
+    let mapping = compiler.mapping(name, table.get_ref());
+    if compiler.errors.is_empty() { Ok(mapping) } else { Err(compiler.errors) }
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    1 + text.as_bytes()[..at.min(text.len())].iter().filter(|b| **b == b'\n').count()
+}
+
+struct Compiler<'a> {
+    file: &'a str,
+    text: &'a str,
+    errors: Vec<MappingError>,
+    trie: Trie,
+    flattened: bool,
+    table_names: Vec<String>,
+    tables: Vec<Table>,
+    regexes: Vec<Regex>,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(file: &'a str, text: &'a str) -> Compiler<'a> {
+        Compiler {
+            file,
+            text,
+            errors: Vec::new(),
+            trie: Trie::new(),
+            flattened: false,
+            table_names: Vec::new(),
+            tables: Vec::new(),
+            regexes: Vec::new(),
+        }
+    }
+
+    fn error(&mut self, at: usize, key: &str, message: impl Into<String>) {
+        let line = line_of(self.text, at);
+        self.errors.push(MappingError { file: self.file.into(), line, key: key.into(), message: message.into() });
+    }
+
+    fn mapping(&mut self, name: &str, root: &DeTable<'_>) -> Mapping {
+        self.keys(root, "", KEYS);
+        self.flattened = self.bool(root.get("flattened"), "flattened");
+        self.read_tables(root.get("tables"));
+        let explode = self.text(root.get("explode"), "explode").and_then(|(text, at)| self.node_of(&text, at, "explode"));
+        let columns = self.columns(root.get("columns"), "columns");
+        let framing = self.table(root.get("framing"), "framing", &["envelopes", "text"]);
+        let envelopes = self.envelopes(framing.and_then(|f| f.get("envelopes")));
+        let formats = self.formats(framing.and_then(|f| f.get("text")));
+        let flags = self.table(root.get("flags"), "flags", &["no_expiry", "no_owner"]);
+        let mut flag = |c: &mut Self, key| flags.and_then(|f| f.get(key)).map(|v| c.conditions(v, key));
+        let (no_expiry, no_owner) = (flag(self, "no_expiry"), flag(self, "no_owner"));
+        let mut mapping = Mapping {
+            name: name.to_owned(),
+            title: self.text(root.get("title"), "title").map_or_else(|| name.to_owned(), |(text, _)| text),
+            about: self.about(root.get("about")),
+            unique_id: self.bool(root.get("unique_id"), "unique_id"),
+            flattened: self.flattened,
+            absent: root.get("absent").map_or_else(default_absent, |v| self.strings(v, "absent")),
+            explode,
+            array_keys: envelopes.iter().filter(|(_, path)| path.len() == 1).map(|(_, path)| path[0].clone()).collect(),
+            envelopes,
+            formats,
+            recognise: self.each(root.get("recognise"), "recognise", |c, v| Some(c.conditions(v, "recognise"))),
+            noise: self.each(root.get("noise"), "noise", Self::noise),
+            cases: self.each(root.get("cases"), "cases", Self::case),
+            columns,
+            delegation: self.delegation(root.get("delegation")),
+            no_expiry,
+            no_owner,
+            classify: Table::default(),
+            classes: Vec::new(),
+            masker: Masker::new(&root.get("mask").map_or_else(Vec::new, |v| self.strings(v, "mask"))),
+            trie: Trie::new(),
+            tables: Vec::new(),
+            regexes: Vec::new(),
+            pool: Default::default(),
+        };
+        self.classify(root.get("classify"), &mut mapping);
+        for case in &mut mapping.cases {
+            // The agent comes before the user, whom the engine compares with it.
+            let own: Vec<usize> = case.columns.iter().map(|c| c.index).collect();
+            case.columns.extend(mapping.columns.iter().filter(|c| !own.contains(&c.index)).cloned());
+            case.columns.sort_by_key(|c| c.index);
+        }
+        self.trie.seal();
+        mapping.trie = std::mem::replace(&mut self.trie, Trie::new());
+        mapping.tables = std::mem::take(&mut self.tables);
+        mapping.regexes = std::mem::take(&mut self.regexes);
+        mapping
+    }
+
+    // Small readers of TOML values.
+
+    fn keys(&mut self, table: &DeTable<'_>, under: &str, known: &[&str]) {
+        for (key, _) in table.iter() {
+            let name: &str = key.get_ref();
+            if !known.contains(&name) {
+                let path = if under.is_empty() { name.to_owned() } else { format!("{under}.{name}") };
+                let near = nearest(name, known.iter().copied());
+                self.error(key.span().start, &path, format!("unknown key{near}"));
+            }
+        }
+    }
+
+    fn table<'n, 'i>(&mut self, value: Option<&'n Node<'i>>, key: &str, known: &[&str]) -> Option<&'n DeTable<'i>> {
+        let value = value?;
+        match value.get_ref().as_table() {
+            Some(table) => {
+                self.keys(table, key, known);
+                Some(table)
+            }
+            None => {
+                self.error(value.span().start, key, "expected a table");
+                None
+            }
+        }
+    }
+
+    fn bool(&mut self, value: Option<&Node<'_>>, key: &str) -> bool {
+        let Some(value) = value else { return false };
+        value.get_ref().as_bool().unwrap_or_else(|| {
+            self.error(value.span().start, key, "expected true or false");
+            false
+        })
+    }
+
+    fn text(&mut self, value: Option<&Node<'_>>, key: &str) -> Option<(String, usize)> {
+        let value = value?;
+        match scalar(value.get_ref()) {
+            Some(text) => Some((text, value.span().start)),
+            None => {
+                self.error(value.span().start, key, "expected a text");
+                None
+            }
+        }
+    }
+
+    fn strings(&mut self, value: &Node<'_>, key: &str) -> Vec<String> {
+        match value.get_ref() {
+            DeValue::Array(items) => items.iter().filter_map(|v| self.text(Some(v), key)).map(|(t, _)| t).collect(),
+            _ => self.text(Some(value), key).map(|(text, _)| text).into_iter().collect(),
+        }
+    }
+
+    fn each<T>(&mut self, value: Option<&Node<'_>>, key: &str, mut f: impl FnMut(&mut Self, &Node<'_>) -> Option<T>) -> Vec<T> {
+        let Some(value) = value else { return Vec::new() };
+        match value.get_ref().as_array() {
+            Some(items) => items.iter().filter_map(|item| f(self, item)).collect(),
+            None => {
+                self.error(value.span().start, key, "expected a list");
+                Vec::new()
+            }
+        }
+    }
+
+    // Parts of a mapping.
+
+    fn about(&mut self, value: Option<&Node<'_>>) -> About {
+        let keys = ["agent", "user", "delegation", "credential", "caveats"];
+        let Some(table) = self.table(value, "about", &keys) else { return About::default() };
+        let mut text = |c: &mut Self, key| c.text(table.get(key), key).map(|(t, _)| t).unwrap_or_default();
+        About {
+            agent: text(self, "agent"),
+            user: text(self, "user"),
+            delegation: text(self, "delegation"),
+            credential: text(self, "credential"),
+            caveats: table.get("caveats").map_or_else(Vec::new, |v| self.strings(v, "about.caveats")),
+        }
+    }
+
+    fn read_tables(&mut self, value: Option<&Node<'_>>) {
+        let Some(value) = value else { return };
+        let Some(tables) = value.get_ref().as_table() else {
+            return self.error(value.span().start, "tables", "expected a table");
+        };
+        for (name, rows) in tables.iter() {
+            let mut table = Table::default();
+            for (at, row) in self.rows(rows, &format!("tables.{}", name.get_ref())) {
+                match row.as_slice() {
+                    [glob, text] => table.push(glob, vec![text.clone()]),
+                    _ => self.error(at, name.get_ref(), "a row is [\"pattern\", \"value\"]"),
+                }
+            }
+            self.table_names.push(name.get_ref().to_string());
+            self.tables.push(table);
+        }
+    }
+
+    fn rows(&mut self, value: &Node<'_>, key: &str) -> Vec<(usize, Vec<String>)> {
+        self.each(Some(value), key, |c, row| Some((row.span().start, c.strings(row, key))))
+    }
+
+    fn classify(&mut self, value: Option<&Node<'_>>, mapping: &mut Mapping) {
+        let Some(value) = value else { return };
+        for (at, row) in self.rows(value, "classify") {
+            let numbers = row.get(2..4).and_then(|n| Some((n[0].parse().ok()?, n[1].parse().ok()?)));
+            let (Some((class_uid, activity_id)), 4) = (numbers, row.len()) else {
+                self.error(at, "classify", "a row is [\"pattern of actions\", \"effect\", class_uid, activity_id]");
+                continue;
+            };
+            self.one_of(event::col::effect, &row[1], at, "classify");
+            mapping.classify.push(&row[0], Vec::new());
+            mapping.classes.push(Class { effect: row[1].clone(), class_uid, activity_id });
+        }
+    }
+
+    fn envelopes(&mut self, value: Option<&Node<'_>>) -> Vec<(Slot, Vec<String>)> {
+        let Some(value) = value else { return Vec::new() };
+        let at = value.span().start;
+        let paths = self.strings(value, "framing.envelopes");
+        paths.iter().map(|p| (self.slot(p, at, "framing.envelopes"), p.split('.').map(str::to_owned).collect())).collect()
+    }
+
+    fn formats(&mut self, value: Option<&Node<'_>>) -> Vec<TextFormat> {
+        self.each(value, "framing.text", |c, item| {
+            let table = c.table(Some(item), "framing.text", &["name", "regex"])?;
+            let (name, _) = c.text(table.get("name"), "framing.text.name")?;
+            let (pattern, at) = c.text(table.get("regex"), "framing.text.regex")?;
+            match Regex::new(&pattern) {
+                Ok(regex) => Some(TextFormat { name, regex }),
+                Err(error) => {
+                    c.error(at, "framing.text.regex", error.to_string());
+                    None
+                }
+            }
+        })
+    }
+
+    fn noise(&mut self, item: &Node<'_>) -> Option<Noise> {
+        let table = self.table(Some(item), "noise", &["name", "doc", "when"])?;
+        let Some(when) = table.get("when") else {
+            self.error(item.span().start, "noise.when", "a noise rule needs conditions");
+            return None;
+        };
+        let (name, _) = self.text(table.get("name"), "noise.name").unwrap_or_default();
+        let (doc, _) = self.text(table.get("doc"), "noise.doc").unwrap_or_default();
+        if name.is_empty() || doc.is_empty() {
+            self.error(item.span().start, "noise", "a noise rule needs a name and a doc that says why");
+        }
+        Some(Noise { name, doc, when: self.conditions(when, "noise.when") })
+    }
+
+    fn case(&mut self, item: &Node<'_>) -> Option<Case> {
+        let table = self.table(Some(item), "cases", &["name", "when", "columns"])?;
+        let (name, _) = self.text(table.get("name"), "cases.name").unwrap_or_default();
+        let when = table.get("when").map_or_else(Vec::new, |v| self.conditions(v, "cases.when"));
+        let columns = self.columns(table.get("columns"), &format!("cases.{name}.columns"));
+        Some(Case { when, columns })
+    }
+
+    fn columns(&mut self, value: Option<&Node<'_>>, under: &str) -> Vec<ColumnPlan> {
+        let Some(value) = value else { return Vec::new() };
+        let Some(table) = value.get_ref().as_table() else {
+            self.error(value.span().start, under, "expected a table");
+            return Vec::new();
+        };
+        let mut columns = Vec::new();
+        for (key, value) in table.iter() {
+            let name: &str = key.get_ref();
+            let path = format!("{under}.{name}");
+            let at = key.span().start;
+            if DERIVED.contains(&name) {
+                self.error(at, &path, "the engine fills this column");
+                continue;
+            }
+            let Some(index) = event::TABLE.columns.iter().position(|c| c.name == name) else {
+                let near = nearest(name, event::TABLE.columns.iter().map(|c| c.name));
+                self.error(at, &path, format!("unknown column{near}"));
+                continue;
+            };
+            let terms = self.terms(value, &path);
+            terms.iter().for_each(|term| self.check_values(index, term, at, &path));
+            columns.push(ColumnPlan { index, kind: event::TABLE.columns[index].kind, terms });
+        }
+        columns.sort_by_key(|c| c.index);
+        columns
+    }
+
+    /// Constants of a column with a closed set of values must be in the set.
+    fn check_values(&mut self, index: usize, term: &Term, at: usize, path: &str) {
+        match (&term.source, term.functions.last()) {
+            (_, Some(Function::Lookup(table))) => {
+                let values: Vec<String> = self.tables[*table].rows.iter().map(|row| row[0].clone()).collect();
+                values.iter().for_each(|value| self.one_of(index, value, at, path));
+            }
+            (Source::Literal(text), None) => self.one_of(index, &text.clone(), at, path),
+            _ => {}
+        }
+    }
+
+    fn one_of(&mut self, index: usize, value: &str, at: usize, path: &str) {
+        let column = &event::TABLE.columns[index];
+        let closed = matches!(column.name, "actor_kind" | "user_kind" | "credential_kind" | "effect" | "outcome");
+        let number = matches!(column.kind, Kind::I32 | Kind::I64) && value.parse::<i64>().is_err();
+        if number || (closed && !column.unit.split(", ").any(|known| known == value)) {
+            let allowed = if number { "a number" } else { column.unit };
+            self.error(at, path, format!("`{value}` is not one of: {allowed}"));
+        }
+    }
+
+    fn delegation(&mut self, value: Option<&Node<'_>>) -> Option<Delegation> {
+        let table = self.table(value, "delegation", &["claims", "hops"])?;
+        let claims = self.text(table.get("claims"), "delegation.claims");
+        let claims = claims.map(|(path, at)| self.slot(&path, at, "delegation.claims"));
+        let hops = self.each(table.get("hops"), "delegation.hops", |c, item| {
+            let hop = c.table(Some(item), "delegation.hops", &["kind", "id", "issuer"])?;
+            let mut part = |c: &mut Self, key: &str| hop.get(key).map_or_else(Vec::new, |v| c.terms(v, "delegation.hops"));
+            Some(HopPlan { kind: part(c, "kind"), id: part(c, "id"), issuer: part(c, "issuer") })
+        });
+        Some(Delegation { claims, hops })
+    }
+
+    // Conditions and terms.
+
+    fn conditions(&mut self, value: &Node<'_>, key: &str) -> Vec<Condition> {
+        let Some(table) = value.get_ref().as_table() else {
+            self.error(value.span().start, key, "expected conditions: { \"path\" = \"pattern\", … }");
+            return Vec::new();
+        };
+        let mut conditions = Vec::new();
+        for (path, wanted) in table.iter() {
+            let subject = match &**path.get_ref() {
+                "$format" => Subject::Format,
+                path_text => Subject::Slot(self.slot(path_text, path.span().start, key)),
+            };
+            conditions.push(Condition { subject, test: self.test(wanted, key) });
+        }
+        conditions
+    }
+
+    fn test(&mut self, wanted: &Node<'_>, key: &str) -> Test {
+        match wanted.get_ref() {
+            DeValue::Boolean(present) => Test::Present(*present),
+            DeValue::Table(table) => {
+                self.keys(table, key, &["not", "empty"]);
+                match table.get("not") {
+                    Some(not) => Test::Like { globs: self.strings(not, key), is: false },
+                    None => Test::Empty,
+                }
+            }
+            _ => Test::Like { globs: self.strings(wanted, key), is: true },
+        }
+    }
+
+    fn terms(&mut self, value: &Node<'_>, key: &str) -> Vec<Term> {
+        match value.get_ref() {
+            DeValue::Array(items) => items.iter().filter_map(|item| self.term(item, key)).collect(),
+            _ => self.term(value, key).into_iter().collect(),
+        }
+    }
+
+    fn term(&mut self, value: &Node<'_>, key: &str) -> Option<Term> {
+        let at = value.span().start;
+        let DeValue::Table(table) = value.get_ref() else {
+            let text = self.text(Some(value), key)?.0;
+            if !value.get_ref().is_str() {
+                return Some(Term { when: Vec::new(), source: Source::Literal(text), functions: Vec::new() });
+            }
+            return self.expression(&text, at, key);
+        };
+        self.keys(table, key, &["when", "take", "join", "do"]);
+        let when = table.get("when").map_or_else(Vec::new, |v| self.conditions(v, key));
+        let mut term = match (table.get("take"), table.get("join")) {
+            (Some(take), None) => self.term(take, key)?,
+            (None, Some(join)) => {
+                Term { when: Vec::new(), source: Source::Join(self.terms(join, key)), functions: Vec::new() }
+            }
+            _ => {
+                self.error(at, key, "a table needs either `take` or `join`");
+                return None;
+            }
+        };
+        if let Some((functions, at)) = self.text(table.get("do"), key) {
+            for function in functions.split(" | ") {
+                term.functions.extend(self.function(function, at, key));
+            }
+        }
+        term.when.extend(when);
+        Some(term)
+    }
+
+    /// `path | function argument | …`; a literal stands in single quotes.
+    fn expression(&mut self, text: &str, at: usize, key: &str) -> Option<Term> {
+        let mut parts = text.split(" | ");
+        let operand = parts.next().unwrap_or_default().trim();
+        let source = match operand.strip_prefix('\'') {
+            Some(literal) => Source::Literal(literal.strip_suffix('\'').unwrap_or(literal).to_owned()),
+            None if operand == "$format" => Source::Format,
+            None => Source::Slot(self.slot(operand, at, key)),
+        };
+        let functions = parts.filter_map(|part| self.function(part, at, key)).collect();
+        Some(Term { when: Vec::new(), source, functions })
+    }
+
+    fn slot(&mut self, path: &str, at: usize, key: &str) -> Slot {
+        match path::parse(path) {
+            Ok(steps) => self.trie.slot(&steps, self.flattened),
+            Err(message) => {
+                self.error(at, key, format!("`{path}`: {message}"));
+                0
+            }
+        }
+    }
+
+    fn node_of(&mut self, path: &str, at: usize, key: &str) -> Option<NodeId> {
+        match path::parse(path) {
+            Ok(steps) => Some(self.trie.node(&steps, false)),
+            Err(message) => {
+                self.error(at, key, format!("`{path}`: {message}"));
+                None
+            }
+        }
+    }
+
+    fn function(&mut self, text: &str, at: usize, key: &str) -> Option<Function> {
+        let mut words = words(text);
+        let name = if words.is_empty() { String::new() } else { words.remove(0) };
+        let Some((_, count, _)) = FUNCTIONS.iter().find(|(known, ..)| *known == name) else {
+            let near = nearest(&name, FUNCTIONS.iter().map(|f| f.0));
+            self.error(at, key, format!("unknown function `{name}`{near}"));
+            return None;
+        };
+        if words.len() != *count {
+            self.error(at, key, format!("`{name}` takes {count} arguments, not {}", words.len()));
+            return None;
+        }
+        match self.build(&name, &words) {
+            Ok(function) => Some(function),
+            Err(message) => {
+                self.error(at, key, format!("`{name}`: {message}"));
+                None
+            }
+        }
+    }
+
+    fn build(&mut self, name: &str, words: &[String]) -> Result<Function, String> {
+        let first = words.first().cloned().unwrap_or_default();
+        Ok(match name {
+            "epoch" => Function::Epoch(match first.as_str() {
+                "s" => Unit::Seconds,
+                "ms" => Unit::Millis,
+                "us" => Unit::Micros,
+                "ns" => Unit::Nanos,
+                _ => return Err("the unit is s, ms, us or ns".into()),
+            }),
+            "ip" => Function::Ip,
+            "ip_only" => Function::IpOnly,
+            "before" => Function::Before(first),
+            "after" => Function::After(first),
+            "last" => Function::Last(first),
+            "part" => Function::Part(first, words[1].parse().map_err(|_| "the second argument is a number")?),
+            "split" => Function::Split(first.chars().collect()),
+            "strip_prefix" => Function::StripPrefix(first),
+            "strip_suffix" => Function::StripSuffix(first),
+            "lower" => Function::Lower,
+            "url_path" => Function::UrlPath,
+            "route" => Function::Route,
+            "times" => Function::Times(first.parse().map_err(|_| "the argument is a number")?),
+            "lookup" => {
+                let near = || nearest(&first, self.table_names.iter().map(String::as_str));
+                let table = self.table_names.iter().position(|known| *known == first);
+                Function::Lookup(table.ok_or_else(|| format!("there is no table `{first}`{}", near()))?)
+            }
+            "capture" => {
+                let regex = Regex::new(&first).map_err(|error| error.to_string())?;
+                if regex.captures_len() < 2 {
+                    return Err("the regular expression has no group".into());
+                }
+                self.regexes.push(regex);
+                Function::Capture(self.regexes.len() - 1)
+            }
+            "hash" => Function::Hash,
+            "jwt" => Function::Jwt(first.split('.').map(str::to_owned).collect()),
+            "base64" => Function::Base64(first.split('.').map(str::to_owned).collect()),
+            _ => return Err("is listed and not built".into()),
+        })
+    }
+}
+
+fn default_absent() -> Vec<String> {
+    ["", "-", "null"].map(str::to_owned).to_vec()
+}
+
+fn scalar(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) => Some(number.as_str().to_owned()),
+        DeValue::Float(number) => Some(number.as_str().to_owned()),
+        DeValue::Boolean(value) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+/// Words of a text, where `'…'` is one word.
+fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let (word, next) = match rest.strip_prefix('\'') {
+            Some(quoted) => quoted.split_once('\'').unwrap_or((quoted, "")),
+            None => rest.split_once(' ').unwrap_or((rest, "")),
+        };
+        words.push(word.to_owned());
+        rest = next.trim_start();
+    }
+    words
+}

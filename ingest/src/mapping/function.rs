@@ -1,0 +1,242 @@
+//! The small functions a mapping may apply to a value: `path | name argument …`.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+
+use super::expr::{Record, Value};
+use crate::time::{self, Unit};
+
+#[derive(Clone, Debug)]
+pub(crate) enum Function {
+    /// Microseconds from an epoch of a stated unit; without it, times are read by their form and size.
+    Epoch(Unit),
+    /// The address without port, brackets and IPv4-in-IPv6 prefix; another text stays as it is.
+    Ip,
+    /// As `ip`, and nothing where it is no address.
+    IpOnly,
+    Before(String),
+    After(String),
+    Last(String),
+    Part(String, usize),
+    Split(Vec<char>),
+    StripPrefix(String),
+    StripSuffix(String),
+    Lower,
+    /// The path of a URL: no scheme, host, query or fragment.
+    UrlPath,
+    /// A path with ids as `{id}`.
+    Route,
+    Times(f64),
+    /// A row of a table of the mapping.
+    Lookup(usize),
+    /// The first group of a regular expression.
+    Capture(usize),
+    /// A keyed hash: an id for a secret.
+    Hash,
+    /// A claim of a JWT, with or without `Bearer `.
+    Jwt(Vec<String>),
+    /// A key of base64-encoded JSON.
+    Base64(Vec<String>),
+}
+
+/// Name, number of arguments and meaning of each function, for reference pages and error messages.
+pub(crate) const FUNCTIONS: &[(&str, usize, &str)] = &[
+    ("epoch", 1, "a time in `s`, `ms`, `us` or `ns` since 1970; without it the unit is told by size"),
+    ("ip", 0, "the address without port and brackets; a host name stays"),
+    ("ip_only", 0, "as `ip`, and nothing where it is no address"),
+    ("before", 1, "what stands before the first occurrence of a text"),
+    ("after", 1, "what stands after the first occurrence of a text"),
+    ("last", 1, "what stands after the last occurrence of a text"),
+    ("part", 2, "the part with a number, from 0, of a text split at a separator"),
+    ("split", 1, "a list, split at any of the characters; blanks around items go"),
+    ("strip_prefix", 1, "without this beginning"),
+    ("strip_suffix", 1, "without this end"),
+    ("lower", 0, "in lower case"),
+    ("url_path", 0, "the path of a URL, without the query"),
+    ("route", 0, "a path with ids in it as `{id}`"),
+    ("times", 1, "multiplied by a number"),
+    ("lookup", 1, "the row of a table of this mapping"),
+    ("capture", 1, "the first group of a regular expression"),
+    ("hash", 0, "a keyed hash, to name a secret without keeping it"),
+    ("jwt", 1, "a claim of a JWT; `a.b` for a nested one"),
+    ("base64", 1, "a key of base64-encoded JSON"),
+];
+
+impl Function {
+    pub(crate) fn apply<'a>(&'a self, value: Value<'a>, record: &Record<'a, '_>) -> Value<'a> {
+        match self {
+            Function::Epoch(unit) => {
+                value.number().and_then(|n| time::from_epoch(n, *unit)).map_or(Value::None, Value::Int)
+            }
+            Function::Times(factor) => value.number().map_or(Value::None, |n| Value::Float(n * factor)),
+            Function::Lookup(table) => {
+                let table = &record.tables[*table];
+                let row = value.as_text().and_then(|text| table.find(&text));
+                row.map_or(Value::None, |row| Value::Text(Cow::Borrowed(&table.rows[row][0])))
+            }
+            Function::Hash => value.into_text().map_or(Value::None, |text| {
+                Value::Text(Cow::Owned(keyed_hash(record.secret_key, &text)))
+            }),
+            Function::Jwt(claim) => decoded(value, |text| jwt_payload(text), claim),
+            Function::Base64(key) => decoded(value, decode64, key),
+            Function::Lower => cut(value, |text| Some(Cow::Owned(text.to_lowercase()))),
+            Function::Route => cut(value, |text| Some(route(text))),
+            Function::Ip => cut(value, |text| Some(Cow::Borrowed(address(text)))),
+            Function::IpOnly => {
+                cut(value, |text| Some(address(text)).filter(|a| a.parse::<IpAddr>().is_ok()).map(Cow::Borrowed))
+            }
+            Function::Before(at) => cut(value, |text| Some(text.split(at.as_str()).next().unwrap_or(text).trim().into())),
+            Function::After(at) => cut(value, |text| text.split_once(at.as_str()).map(|(_, after)| after.into())),
+            Function::Last(at) => cut(value, |text| text.rsplit(at.as_str()).next().map(Cow::Borrowed)),
+            Function::Part(at, n) => cut(value, |text| text.split(at.as_str()).nth(*n).map(Cow::Borrowed)),
+            Function::Split(at) => {
+                cut(value, |text| text.split(|c| at.contains(&c)).map(str::trim).find(|p| !p.is_empty()).map(Cow::Borrowed))
+            }
+            Function::StripPrefix(prefix) => cut(value, |text| Some(text.strip_prefix(prefix.as_str()).unwrap_or(text).into())),
+            Function::StripSuffix(suffix) => cut(value, |text| Some(text.strip_suffix(suffix.as_str()).unwrap_or(text).into())),
+            Function::UrlPath => cut(value, |text| Some(Cow::Borrowed(url_path(text)))),
+            Function::Capture(regex) => {
+                let regex = &record.regexes[*regex];
+                cut(value, |text| regex.captures(text).and_then(|c| c.get(1)).map(|m| Cow::Borrowed(m.as_str())))
+            }
+        }
+    }
+}
+
+/// Applies a function from text to a part of it; an empty result is nothing.
+fn cut<'a>(value: Value<'a>, f: impl for<'t> Fn(&'t str) -> Option<Cow<'t, str>>) -> Value<'a> {
+    match value.into_text() {
+        Some(Cow::Borrowed(text)) => f(text).filter(|t| !t.is_empty()).map_or(Value::None, Value::Text),
+        Some(Cow::Owned(text)) => {
+            f(&text).filter(|t| !t.is_empty()).map_or(Value::None, |t| Value::Text(Cow::Owned(t.into_owned())))
+        }
+        None => Value::None,
+    }
+}
+
+/// An id for a secret: 32 hex digits that say nothing without this installation's key.
+pub(crate) fn keyed_hash(key: &[u8; 32], secret: &str) -> String {
+    blake3::keyed_hash(key, secret.as_bytes()).to_hex()[..32].to_owned()
+}
+
+/// `10.0.0.1:80`, `[::1]:80`, `::ffff:10.0.0.1` → the address.
+fn address(text: &str) -> &str {
+    let text = text.trim();
+    let bare = match text.strip_prefix('[') {
+        Some(after) => after.split(']').next().unwrap_or(after),
+        None if text.bytes().filter(|b| *b == b':').count() == 1 => text.split(':').next().unwrap_or(text),
+        None => text,
+    };
+    let mapped = bare.get(..7).is_some_and(|p| p.eq_ignore_ascii_case("::ffff:")) && bare.contains('.');
+    if mapped { &bare[7..] } else { bare }
+}
+
+fn url_path(text: &str) -> &str {
+    let text = text.split(['?', '#']).next().unwrap_or(text);
+    match text.split_once("://") {
+        Some((_, after)) => after.find('/').map_or("/", |slash| &after[slash..]),
+        None => text,
+    }
+}
+
+/// A path whose segments that look like ids stand as `{id}`, so that one action has one name.
+fn route(path: &str) -> Cow<'_, str> {
+    if !path.split('/').any(is_id) {
+        return Cow::Borrowed(path);
+    }
+    let mut named = String::with_capacity(path.len());
+    for (i, segment) in path.split('/').enumerate() {
+        named.push_str(if i > 0 { "/" } else { "" });
+        named.push_str(if is_id(segment) { "{id}" } else { segment });
+    }
+    Cow::Owned(named)
+}
+
+/// Digits; a UUID; eight or more hex digits with a decimal among them; or a long word of letters and many digits.
+fn is_id(segment: &str) -> bool {
+    if segment.len() > 128 || segment.contains('@') {
+        return true;
+    }
+    let digits = segment.bytes().filter(u8::is_ascii_digit).count();
+    if digits == 0 {
+        return false;
+    }
+    let plain = segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_~=.:%".contains(&b));
+    let hex = segment.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    let version = segment.len() <= 6 && segment.starts_with(['v', 'V']);
+    digits == segment.len()
+        || (hex && segment.len() >= 8)
+        || (plain && !version && segment.len() >= 4 && digits * 3 >= segment.len())
+        || (plain && segment.len() >= 16 && digits >= 4)
+}
+
+fn decode64(text: &str) -> Option<Vec<u8>> {
+    let text = text.trim_end_matches('=');
+    URL_SAFE_NO_PAD.decode(text).or_else(|_| STANDARD_NO_PAD.decode(text)).ok()
+}
+
+/// The payload of a JWT, undecided whether it is true: Muster reads logs, the gateway has verified the token.
+pub(crate) fn jwt_payload(text: &str) -> Option<Vec<u8>> {
+    let token = text.trim();
+    let token = token.get(..7).filter(|p| p.eq_ignore_ascii_case("bearer ")).map_or(token, |_| token[7..].trim());
+    let mut parts = token.split('.');
+    let (_, payload) = (parts.next()?, parts.next()?);
+    parts.next()?;
+    decode64(payload)
+}
+
+fn decoded<'a>(value: Value<'a>, decode: impl Fn(&str) -> Option<Vec<u8>>, path: &[String]) -> Value<'a> {
+    let json = value.into_text().and_then(|text| decode(&text));
+    let json: Option<serde_json::Value> = json.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let found = json.as_ref().and_then(|json| path.iter().try_fold(json, |at, key| at.get(key.as_str())));
+    match found {
+        Some(serde_json::Value::String(text)) => Value::Text(Cow::Owned(text.clone())),
+        Some(serde_json::Value::Number(number)) => {
+            number.as_i64().map_or_else(|| number.as_f64().map_or(Value::None, Value::Float), Value::Int)
+        }
+        Some(serde_json::Value::Bool(value)) => Value::Bool(*value),
+        Some(serde_json::Value::Array(items)) => {
+            let items: Vec<&str> = items.iter().filter_map(|i| i.as_str()).collect();
+            if items.is_empty() { Value::None } else { Value::Text(Cow::Owned(items.join(" "))) }
+        }
+        _ => Value::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let cases = [
+            ("10.0.0.1:80", "10.0.0.1"),
+            ("[2001:db8::1]:80", "2001:db8::1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+            ("AWS Internal", "AWS Internal"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(address(text), expected);
+        }
+    }
+
+    #[test]
+    fn ids_in_paths_have_one_name() {
+        let cases = [
+            ("/invoices/123", "/invoices/{id}"),
+            ("/v2/users/00u1abvz4pYqdM8ms4x6/roles", "/v2/users/{id}/roles"),
+            ("/orders/9fcc7101-13bd-9753-98d6-820806088d9d", "/orders/{id}"),
+            ("/api/oauth2/v1/token", "/api/oauth2/v1/token"),
+            ("/users/jo@example.com", "/users/{id}"),
+            ("/inv_000123", "/{id}"),
+            ("/", "/"),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(route(path), expected);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! All paths of a mapping as one trie: the walk over a record visits each key once and skips what no path names.
+//!
+//! A node may be reached by several keys (`actor.id`, and `actor_id_s` in a flattened export), so nodes are shared.
+
+use super::path::Step;
+
+/// Index of a place where the walk puts what it finds.
+pub(crate) type Slot = u16;
+pub(crate) type NodeId = u32;
+
+pub(crate) const ROOT: NodeId = 0;
+
+#[derive(Debug, Default)]
+pub(crate) struct Node {
+    keys: Keys,
+    pub(crate) picks: Vec<Pick>,
+    pub(crate) slot: Option<Slot>,
+}
+
+/// A selector on the elements of an array.
+#[derive(Debug)]
+pub(crate) struct Pick {
+    pub(crate) by: Step,
+    pub(crate) node: NodeId,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Trie {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) slots: usize,
+}
+
+impl Node {
+    pub(crate) fn child(&self, key: &str) -> Option<NodeId> {
+        self.keys.get(key.as_bytes())
+    }
+
+    /// Whether anything below this node is wanted.
+    pub(crate) fn is_inner(&self) -> bool {
+        !self.keys.entries.is_empty() || !self.picks.is_empty()
+    }
+}
+
+/// Suffixes by which Log Analytics tells the type of a flattened key.
+const FLATTENED_SUFFIXES: [&str; 5] = ["_s", "_d", "_b", "_t", "_g"];
+
+impl Trie {
+    pub(crate) fn new() -> Trie {
+        Trie { nodes: vec![Node::default()], slots: 0 }
+    }
+
+    /// The slot of a path, made where it is new.
+    pub(crate) fn slot(&mut self, steps: &[Step], flattened: bool) -> Slot {
+        let node = self.node(steps, flattened);
+        let slots = &mut self.slots;
+        *self.nodes[node as usize].slot.get_or_insert_with(|| {
+            *slots += 1;
+            (*slots - 1) as Slot
+        })
+    }
+
+    /// The node of a path, made where it is new. With `flattened`, `a.b.c` is also found at the key `a_b_c_s`.
+    pub(crate) fn node(&mut self, steps: &[Step], flattened: bool) -> NodeId {
+        let mut at = ROOT;
+        let mut flat = String::new();
+        for (i, step) in steps.iter().enumerate() {
+            at = self.step(at, step);
+            let Step::Key(key) = step else { continue };
+            if flattened && steps[..i].iter().all(|s| matches!(s, Step::Key(_))) {
+                flat.push_str(if i == 0 { "" } else { "_" });
+                flat.push_str(key);
+                for suffix in FLATTENED_SUFFIXES {
+                    self.nodes[ROOT as usize].keys.insert(&format!("{flat}{suffix}"), at);
+                }
+            }
+        }
+        at
+    }
+
+    fn step(&mut self, at: NodeId, step: &Step) -> NodeId {
+        let next = self.nodes.len() as NodeId;
+        let node = &mut self.nodes[at as usize];
+        let known = match step {
+            Step::Key(key) => node.child(key),
+            pick => node.picks.iter().find(|p| p.by == *pick).map(|p| p.node),
+        };
+        if let Some(known) = known {
+            return known;
+        }
+        match step {
+            Step::Key(key) => node.keys.insert(key, next),
+            pick => node.picks.push(Pick { by: pick.clone(), node: next }),
+        }
+        self.nodes.push(Node::default());
+        next
+    }
+
+    /// Call once all paths are in: makes the keys quick to look up.
+    pub(crate) fn seal(&mut self) {
+        for node in &mut self.nodes {
+            node.keys.seal();
+        }
+    }
+}
+
+/// Keys of a node: a table of buckets by length and two letters, since a mapping's keys are few and known beforehand.
+#[derive(Debug, Default)]
+struct Keys {
+    entries: Vec<(Box<[u8]>, NodeId)>,
+    /// `entries[starts[b]..starts[b + 1]]` are the keys of bucket `b`; empty until sealed.
+    starts: Vec<u16>,
+}
+
+impl Keys {
+    fn insert(&mut self, key: &str, node: NodeId) {
+        assert!(self.starts.is_empty(), "keys are inserted before they are sealed");
+        let key = key.to_ascii_lowercase().into_bytes().into_boxed_slice();
+        if !self.entries.iter().any(|(k, _)| *k == key) {
+            self.entries.push((key, node));
+        }
+    }
+
+    fn seal(&mut self) {
+        if self.entries.is_empty() {
+            return;
+        }
+        let buckets = (self.entries.len() * 4).next_power_of_two();
+        self.entries.sort_by_key(|(key, _)| bucket(key, buckets));
+        self.starts = (0..=buckets)
+            .map(|b| self.entries.partition_point(|(key, _)| bucket(key, buckets) < b) as u16)
+            .collect();
+    }
+
+    #[inline]
+    fn get(&self, key: &[u8]) -> Option<NodeId> {
+        if self.starts.is_empty() {
+            return self.entries.iter().find(|(k, _)| k.eq_ignore_ascii_case(key)).map(|(_, node)| *node);
+        }
+        let b = bucket(key, self.starts.len() - 1);
+        let entries = &self.entries[self.starts[b] as usize..self.starts[b + 1] as usize];
+        entries.iter().find(|(k, _)| k.eq_ignore_ascii_case(key)).map(|(_, node)| *node)
+    }
+}
+
+#[inline]
+fn bucket(key: &[u8], buckets: usize) -> usize {
+    let fold = |i: usize| usize::from(key.get(i).copied().unwrap_or(0) | 0x20);
+    let last = key.len().wrapping_sub(1);
+    (key.len().wrapping_mul(7) ^ fold(0).wrapping_mul(31) ^ fold(key.len() / 2).wrapping_mul(113) ^ fold(last).wrapping_mul(59))
+        & (buckets - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mapping::path;
+
+    #[test]
+    fn keys_are_found_in_any_case_and_flattened() {
+        let mut trie = Trie::new();
+        let slot = trie.slot(&path::parse("actor.alternateId").expect("a path"), true);
+        trie.seal();
+        let at = |node: NodeId, key| trie.nodes[node as usize].child(key);
+        let actor = at(ROOT, "ACTOR").expect("case does not count");
+        let id = at(actor, "alternateid").expect("case does not count");
+        assert_eq!(at(ROOT, "actor_alternateId_s"), Some(id));
+        assert_eq!(trie.nodes[id as usize].slot, Some(slot));
+        assert_eq!(at(ROOT, "acto"), None);
+        assert_eq!(at(ROOT, ""), None);
+    }
+}

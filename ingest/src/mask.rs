@@ -1,0 +1,296 @@
+//! Takes secrets out of what is stored: raw records, quarantined bytes, and texts that a mapping copies into columns.
+//!
+//! Three nets: values of keys that name a secret (`client_secret`, `Authorization`, `set-cookie` …, and those that a
+//! mapping declares), values of such parameters in query strings, and texts that look like a secret wherever they stand
+//! (JWTs, `Bearer …`, tokens with a well-known prefix). A search for fragments of these decides first whether there is
+//! anything to do, since most records hold none. JSON stays JSON, nested JSON in strings included.
+//! Left out: secrets under a key that says nothing, in a form that nobody knows.
+
+use aho_corasick::packed;
+use aho_corasick::{AhoCorasick, Span};
+
+/// What stands where a secret was.
+const MASK: &str = "***";
+
+/// Names of secrets, without case and separators. A key that ends in one holds a secret.
+const NAMES: &[&str] = &[
+    "accesstoken", "refreshtoken", "idtoken", "authtoken", "sessiontoken", "securitytoken", "bearertoken", "apitoken",
+    "csrftoken", "xsrftoken", "clientsecret", "sharedsecret", "secretkey", "secretaccesskey", "secretstring", "secretbinary",
+    "password", "passwd", "passphrase", "authorization", "cookie", "setcookie", "cookies", "apikey", "xapikey",
+    "privatekey", "clientassertion", "assertion", "subjecttoken", "actortoken", "devicetoken", "statetoken",
+];
+/// Names that are secrets only by themselves, since longer keys that end so are not (`nextToken`).
+const WHOLE_NAMES: &[&str] = &["token", "secret", "jwt", "pwd"];
+/// Further parameters of query strings.
+const PARAMETERS: &[&str] = &["code", "sig", "signature", "xamzsignature", "key"];
+
+/// Beginnings of tokens that tell their kind.
+const SHAPES: &[&str] = &["ghp_", "gho_", "ghs_", "ghu_", "github_pat_", "xoxb-", "xoxp-", "xoxa-", "xoxe-", "AIza", "glpat-", "sk-"];
+const SCHEMES: &[&str] = &["earer ", "EARER ", "asic ", "SSWS ", "DPoP "];
+/// Parts of names, as they are written in keys and parameters. Each ends its name.
+const FRAGMENTS: &[&str] = &[
+    "oken", "OKEN", "ecret", "ECRET", "assword", "ASSWORD", "asswd", "assphrase", "uthorization", "UTHORIZATION", "ookie",
+    "OOKIE", "ookies", "pikey", "piKey", "pi_key", "pi-key", "pi-Key", "PI_KEY", "PI-KEY", "PIKEY", "ate_key", "ateKey",
+    "etKey", "et_key", "ssKey", "ss_key", "etString", "etBinary", "ssertion", "pwd\"", "\"jwt", "code=", "sig=", "ignature=", "key=",
+];
+
+/// Finds and masks secrets.
+pub struct Masker {
+    packed: Option<packed::Searcher>,
+    fallback: AhoCorasick,
+    /// Number of the first shape, scheme, and JWT among the patterns.
+    kinds: [usize; 3],
+    extra: Vec<String>,
+}
+
+impl Masker {
+    /// `extra` are names of keys that the mapping declares to hold secrets.
+    pub fn new(extra: &[String]) -> Masker {
+        let mut patterns: Vec<&str> = FRAGMENTS.to_vec();
+        patterns.extend(extra.iter().map(String::as_str));
+        let shapes = patterns.len();
+        patterns.extend(SHAPES);
+        let schemes = patterns.len();
+        patterns.extend(SCHEMES);
+        let jwt = patterns.len();
+        patterns.push("eyJ");
+        Masker {
+            packed: packed::Config::new().builder().extend(&patterns).build(),
+            fallback: AhoCorasick::builder()
+                .match_kind(aho_corasick::MatchKind::LeftmostFirst)
+                .build(&patterns)
+                .expect("a few short patterns fit"),
+            kinds: [shapes, schemes, jwt],
+            extra: extra.iter().map(|name| plain(name)).collect(),
+        }
+    }
+
+    fn find(&self, text: &[u8], from: usize) -> Option<(usize, usize, usize)> {
+        let span = Span { start: from, end: text.len() };
+        let found = match &self.packed {
+            Some(packed) if text.len() - from >= packed.minimum_len() => packed.find_in(text, span),
+            _ => self.fallback.find(aho_corasick::Input::new(text).span(span)),
+        };
+        found.map(|m| (m.pattern().as_usize(), m.start(), m.end()))
+    }
+
+    /// Writes `text` with its secrets masked to `out` and says how many there were. With none, `out` stays empty.
+    pub fn mask(&self, text: &str, out: &mut String) -> u32 {
+        out.clear();
+        let bytes = text.as_bytes();
+        let (mut count, mut from, mut copied) = (0, 0, 0);
+        while let Some((pattern, start, end)) = self.find(bytes, from) {
+            from = start + 1;
+            let mut mask = |range: (usize, usize), with: &str| {
+                out.push_str(&text[copied..range.0]);
+                out.push_str(with);
+                copied = range.1;
+                count += 1;
+            };
+            let [shapes, schemes, jwt] = self.kinds;
+            if pattern < shapes {
+                let key_end = if bytes[end - 1] == b'=' || bytes[end - 1] == b'"' { end - 1 } else { end };
+                self.named(bytes, key_end, &mut mask);
+            } else if pattern < schemes {
+                token(bytes, start, end, 12).into_iter().for_each(|range| mask(range, MASK));
+            } else if pattern < jwt {
+                scheme(bytes, end).into_iter().for_each(|range| mask(range, MASK));
+            } else {
+                json_web_token(bytes, start).into_iter().for_each(|range| mask(range, MASK));
+            }
+            from = from.max(copied);
+        }
+        if count > 0 {
+            out.push_str(&text[copied..]);
+        }
+        count
+    }
+
+    /// A fragment ends at `end`: masks the value where the fragment ends the name of a secret.
+    fn named(&self, bytes: &[u8], end: usize, mask: &mut impl FnMut((usize, usize), &str)) {
+        let name_end = if bytes[end..].starts_with(b"_s") { end + 2 } else { end };
+        let slashes = bytes[name_end..].iter().take_while(|b| **b == b'\\').count();
+        match bytes.get(name_end + slashes) {
+            Some(b'"') if self.is_secret(bytes, end, false) => {
+                let value = blanks(bytes, name_end + slashes + 1);
+                if bytes.get(value) == Some(&b':') {
+                    json_value(bytes, blanks(bytes, value + 1), slashes, mask);
+                }
+            }
+            Some(b'=') if slashes == 0 && self.is_secret(bytes, end, true) => {
+                let start = name_end + 1;
+                let stop = |b: &u8| b.is_ascii_whitespace() || b"&\"'\\;,#)<>".contains(b);
+                let length = bytes[start..].iter().position(stop).unwrap_or(bytes.len() - start);
+                if !is_masked(&bytes[start..start + length]) {
+                    mask((start, start + length), MASK);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the name that ends at `end` is one of a secret.
+    fn is_secret(&self, bytes: &[u8], end: usize, parameter: bool) -> bool {
+        let is_part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+        let length = bytes[..end].iter().rev().take(NAME_BYTES_MAX).take_while(|b| is_part(b)).count();
+        let name = plain(&String::from_utf8_lossy(&bytes[end - length..end]));
+        NAMES.iter().any(|known| name.ends_with(known))
+            || self.extra.iter().any(|known| name.ends_with(known.as_str()))
+            || WHOLE_NAMES.contains(&name.as_str())
+            || (parameter && PARAMETERS.contains(&name.as_str()))
+    }
+}
+
+/// Longer names are looked at from their end.
+const NAME_BYTES_MAX: usize = 64;
+
+fn plain(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+fn blanks(bytes: &[u8], from: usize) -> usize {
+    from + bytes[from.min(bytes.len())..].iter().take_while(|b| b.is_ascii_whitespace()).count()
+}
+
+/// Masks the value that begins at `at`: a text, a number, or the texts of an array. In JSON nested in a string each
+/// quote has `slashes` backslashes before it.
+fn json_value(bytes: &[u8], at: usize, slashes: usize, mask: &mut impl FnMut((usize, usize), &str)) {
+    match bytes.get(at) {
+        Some(b'[') => {
+            let mut at = blanks(bytes, at + 1);
+            while let Some((start, end)) = text_at(bytes, at, slashes) {
+                if !is_masked(&bytes[start..end]) {
+                    mask((start, end), MASK);
+                }
+                at = blanks(bytes, end + slashes + 1);
+                if bytes.get(at) != Some(&b',') {
+                    return;
+                }
+                at = blanks(bytes, at + 1);
+            }
+        }
+        Some(b'0'..=b'9' | b'-') if slashes == 0 => {
+            let length = bytes[at..].iter().take_while(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b)).count();
+            mask((at, at + length), "\"***\"");
+        }
+        _ => {
+            if let Some((start, end)) = text_at(bytes, at, slashes).filter(|(start, end)| !is_masked(&bytes[*start..*end])) {
+                mask((start, end), MASK);
+            }
+        }
+    }
+}
+
+/// What stands between the quotes of the text at `at`.
+fn text_at(bytes: &[u8], at: usize, slashes: usize) -> Option<(usize, usize)> {
+    let opening = bytes.get(at..at + slashes + 1)?;
+    if !opening[..slashes].iter().all(|b| *b == b'\\') || opening[slashes] != b'"' {
+        return None;
+    }
+    let start = at + slashes + 1;
+    let mut run = 0;
+    for (i, byte) in bytes[start..].iter().enumerate() {
+        match byte {
+            b'\\' => run += 1,
+            // A quote inside has more backslashes, in steps that the nesting gives.
+            b'"' if run % (2 * (slashes + 1)) == slashes => return Some((start, start + i - slashes)),
+            _ => run = 0,
+        }
+    }
+    // Cut off: everything there is belongs to it.
+    Some((start, bytes.len()))
+}
+
+/// Whether there is nothing to hide: empty, or hidden already.
+fn is_masked(value: &[u8]) -> bool {
+    let first = value.first().copied().unwrap_or(b'*');
+    value.iter().all(|b| *b == first && matches!(b, b'*' | b'x' | b'X' | b'-' | b'.'))
+        || value.starts_with(b"HIDDEN_DUE_TO")
+        || value.eq_ignore_ascii_case(b"redacted")
+        || value.eq_ignore_ascii_case(b"null")
+}
+
+fn is_token(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
+}
+
+/// A token with a well-known beginning, from `start`; behind the beginning it has `least` or more characters.
+fn token(bytes: &[u8], start: usize, end: usize, least: usize) -> Option<(usize, usize)> {
+    let alone = start == 0 || !is_token(&bytes[start - 1]);
+    let length = bytes[end..].iter().take_while(|b| is_token(b)).count();
+    let digit = bytes[end..end + length].iter().any(u8::is_ascii_digit);
+    (alone && digit && length >= least).then_some((start, end + length))
+}
+
+/// What stands behind `Bearer `, where it is no word.
+fn scheme(bytes: &[u8], start: usize) -> Option<(usize, usize)> {
+    let part = |b: &&u8| is_token(b) || b".~+/=".contains(b);
+    let length = bytes[start..].iter().take_while(part).count();
+    let value = &bytes[start..start + length];
+    let odd = value.iter().any(|b| b.is_ascii_digit() || *b == b'=') || length >= 24;
+    (length >= 8 && odd).then_some((start, start + length))
+}
+
+/// `eyJ….eyJ….signature`, or two parts of it.
+fn json_web_token(bytes: &[u8], start: usize) -> Option<(usize, usize)> {
+    if start > 0 && is_token(&bytes[start - 1]) {
+        return None;
+    }
+    let mut end = start + bytes[start..].iter().take_while(|b| is_token(b)).count();
+    let header = end - start;
+    let mut parts = 0;
+    while parts < 4 && bytes.get(end) == Some(&b'.') {
+        let length = bytes[end + 1..].iter().take_while(|b| is_token(b)).count();
+        end += 1 + length;
+        parts += 1;
+    }
+    (header >= 10 && parts > 0).then_some((start, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn masked(text: &str) -> (String, u32) {
+        let mut out = String::new();
+        let count = Masker::new(&["deviceSecretCode".to_owned()]).mask(text, &mut out);
+        (if count == 0 { text.to_owned() } else { out }, count)
+    }
+
+    #[test]
+    fn secrets_go() {
+        let cases = [
+            (r#"{"client_secret":"s3cr3t","a":1}"#, r#"{"client_secret":"***","a":1}"#),
+            (r#"{"Authorization": ["Bearer abc", "x"]}"#, r#"{"Authorization": ["***", "***"]}"#),
+            (r#"{"password":12345}"#, r#"{"password":"***"}"#),
+            (r#"{"x":"{\"password\":\"a\\\"b\",\"y\":\"z\"}"}"#, r#"{"x":"{\"password\":\"***\",\"y\":\"z\"}"}"#),
+            (r#"{"newPassword":"a\"b","x":"y"}"#, r#"{"newPassword":"***","x":"y"}"#),
+            (r#"{"path":"/a?access_token=abc&x=1"}"#, r#"{"path":"/a?access_token=***&x=1"}"#),
+            (r#"{"t":"eyJhbGciOiJI.eyJzdWIiOiIx.c2ln"}"#, r#"{"t":"***"}"#),
+            ("GET /x Bearer abcdef123456 end", "GET /x Bearer *** end"),
+            (r#"{"sessionToken":"AgoJb3"}"#, r#"{"sessionToken":"***"}"#),
+            (r#"{"set-cookie":"sid=1"}"#, r#"{"set-cookie":"***"}"#),
+            (r#"{"deviceSecretCode":"77"}"#, r#"{"deviceSecretCode":"***"}"#),
+            (r#"{"debugContext_clientSecret_s":"77"}"#, r#"{"debugContext_clientSecret_s":"***"}"#),
+            (r#"{"m":"key is ghp_abcdefghij0123456789"}"#, r#"{"m":"key is ***"}"#),
+            (r#"{"token":"cut off"#, r#"{"token":"***"#),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(masked(text).0, expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_secret_stays() {
+        let cases = [
+            r#"{"nextToken":"abc","tokenId":"t","eventType":"app.oauth2.token.grant.access_token"}"#,
+            r#"{"passwordChanged":true,"password":null,"password_last_used":"x"}"#,
+            r#"{"client_id":"******","clientSecret":"HIDDEN_DUE_TO_SECURITY_REASONS"}"#,
+            r#"{"m":"Basic authentication","n":"the bearer says","type":"access_token"}"#,
+            r#"{"secretId":"arn:aws:secretsmanager:1","risk-level":"sk-y"}"#,
+        ];
+        for text in cases {
+            assert_eq!(masked(text), (text.to_owned(), 0));
+        }
+    }
+}

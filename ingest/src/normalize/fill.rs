@@ -1,0 +1,318 @@
+//! One event row: the mapping's columns, then what the engine derives from them.
+
+use ahash::AHashMap;
+use schemas::event::col;
+use schemas::table::{Hop, Kind};
+use schemas::{RowBuilder, id};
+use simd_json::Node;
+
+use super::record::Walked;
+use super::{MEMORY_MAX, Memory, Refusal, Run, Texts};
+use crate::context::Reason;
+use crate::mapping::expr::{Record, Value};
+use crate::mapping::{ColumnPlan, Delegation, Mapping};
+use crate::time::{self, Unit};
+use crate::walk::{key_of, text_of};
+
+/// A time so much later than its receipt is flagged.
+const AHEAD_MICROS_MAX: i64 = 600 * 1_000_000;
+/// A longer chain of `act` claims is cut, its root end kept out.
+const HOPS_MAX: usize = 16;
+/// OCSF API Activity, activity Other: an action that no pattern knows.
+const UNKNOWN_CLASS: (&str, i32, i32) = ("unknown", 6003, 99);
+
+/// Time and action, without which there is no event.
+pub(super) fn required(record: &Record<'_, '_>, columns: &[ColumnPlan]) -> Result<(i64, String), Refusal> {
+    let terms = |index| columns.iter().find(|c| c.index == index).map_or(&[][..], |c| &c.terms);
+    let time = match record.eval(terms(col::time)) {
+        Value::None => return Err((Reason::NoTime, Some("time"), "the record has no time".to_owned())),
+        value => micros(&value).ok_or_else(|| {
+            let found: String = value.as_text().unwrap_or_default().chars().take(40).collect();
+            (Reason::BadTime, Some("time"), format!("`{found}` is no time"))
+        })?,
+    };
+    let action = record.eval(terms(col::action)).into_text();
+    let action = action.ok_or_else(|| (Reason::NoAction, Some("action"), "the record has no action".to_owned()))?;
+    Ok((time, action.into_owned()))
+}
+
+fn micros(value: &Value<'_>) -> Option<i64> {
+    match value {
+        Value::Text(text) => time::from_text(text, Unit::BySize),
+        value => value.number().and_then(|n| time::from_epoch(n, Unit::BySize)),
+    }
+}
+
+impl Run<'_> {
+    /// Fills and ends one row. `masked` says that the scratch holds the raw record with secrets masked.
+    pub(super) fn fill(
+        &mut self,
+        walked: &Walked<'_, '_>,
+        record: &Record<'_, '_>,
+        columns: &[ColumnPlan],
+        (time, action): (i64, String),
+        index: i32,
+        masked: bool,
+    ) {
+        let rows = &mut self.builders.events;
+        let texts = &mut self.scratch.texts;
+        texts.clear();
+        let masker = masked.then_some(&self.mapping.masker);
+        rows.time(col::time, time);
+        let mut text_of_column = String::new();
+        let mut clean = |text: &str| masker.is_some_and(|m| m.mask(text, &mut text_of_column) > 0).then(|| text_of_column.clone());
+        rows.str(col::action, clean(&action).as_deref().unwrap_or(&action));
+        for column in columns {
+            if !rows.is_set(column.index) {
+                set(rows, column, record, texts, &mut clean);
+            }
+        }
+        derive(rows, texts, self.mapping, &action, &mut self.scratch.memory);
+        if let Some(delegation) = &self.mapping.delegation {
+            let hops = hops(delegation, record);
+            if !hops.is_empty() {
+                rows.hops(col::delegation, &hops);
+                rows.i32(col::delegation_depth, hops.len() as i32);
+            }
+        }
+        let flags = flags(self, record, time);
+        let rows = &mut self.builders.events;
+        if flags.iter().any(Option::is_some) {
+            rows.strs(col::flags, flags.into_iter().flatten());
+        }
+        self.place_row(walked.offset, time, index);
+        let raw = if masked { &self.scratch.masked } else { walked.raw };
+        let rows = &mut self.builders.events;
+        rows.str(col::raw, raw);
+        rows.end_row();
+    }
+
+    /// The columns that say where the event came from and where it goes.
+    fn place_row(&mut self, offset: u64, time: i64, index: i32) {
+        let context = self.context;
+        let event_id = self.event_id(offset, index);
+        let Texts { agent, user, .. } = &self.scratch.texts;
+        let (some_agent, some_user) = (some(agent), some(user));
+        let partitions = &mut self.scratch.memory.partitions;
+        let partition = partitions.get(agent.as_str()).copied().unwrap_or_else(|| {
+            let partition = id::partition(context.tenant, some_agent, some_user, context.partitions);
+            if !agent.is_empty() && partitions.len() < MEMORY_MAX {
+                partitions.insert(agent.clone(), partition);
+            }
+            partition
+        });
+        let rows = &mut self.builders.events;
+        rows.str(col::event_id, &event_id);
+        rows.time(col::received_at, context.received_at);
+        rows.date(col::event_day, id::day(time));
+        rows.str(col::tenant, context.tenant);
+        rows.str(col::source, self.mapping.name());
+        rows.str(col::door, context.door);
+        rows.i32(col::event_index, index);
+        rows.i32(col::log_partition, partition);
+        rows.i64(col::log_offset, 0);
+        rows.i32(col::log_index, 0);
+    }
+
+    fn event_id(&self, offset: u64, index: i32) -> String {
+        let Texts { vendor_id, .. } = &self.scratch.texts;
+        let (tenant, instance) = (self.context.tenant.as_bytes(), self.context.instance.as_bytes());
+        let number = index.to_le_bytes();
+        let name = self.mapping.name().as_bytes();
+        if self.mapping.unique_id && !vendor_id.is_empty() {
+            return id::digest([tenant, instance, b"id", name, vendor_id.as_bytes(), &number]);
+        }
+        let place = self.place(offset);
+        id::digest([tenant, instance, name, &place[0], &place[1], &place[2], &place[3], &number])
+    }
+}
+
+/// A text that says something.
+fn some(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+impl Texts {
+    fn clear(&mut self) {
+        for text in [&mut self.agent, &mut self.user, &mut self.user_kind, &mut self.vendor_id, &mut self.column] {
+            text.clear();
+        }
+    }
+
+    fn keep(&mut self, column: usize, text: &str) {
+        let kept = match column {
+            col::agent_id => &mut self.agent,
+            col::user_id => &mut self.user,
+            col::user_kind => &mut self.user_kind,
+            col::source_event_id => &mut self.vendor_id,
+            _ => return,
+        };
+        kept.push_str(text);
+    }
+}
+
+/// A token that a client got for itself has the client as its subject: there is no user behind it.
+fn is_agent(user: &str, agent: &str) -> bool {
+    user.strip_suffix("@clients").unwrap_or(user) == agent
+}
+
+fn set(
+    rows: &mut RowBuilder,
+    column: &ColumnPlan,
+    record: &Record<'_, '_>,
+    texts: &mut Texts,
+    clean: &mut impl FnMut(&str) -> Option<String>,
+) {
+    match column.kind {
+        Kind::Strs => {
+            let list = record.list(&column.terms);
+            if !list.is_empty() {
+                rows.strs(column.index, list);
+            }
+        }
+        Kind::Str => {
+            let value = record.eval(&column.terms);
+            let Some(text) = value.as_text() else { return };
+            if column.index == col::user_id && is_agent(&text, &texts.agent) {
+                return;
+            }
+            texts.keep(column.index, &text);
+            match clean(&text) {
+                Some(masked) => rows.str(column.index, &masked),
+                None => rows.str(column.index, &text),
+            }
+        }
+        Kind::Time => {
+            if let Some(time) = micros(&record.eval(&column.terms)) {
+                rows.time(column.index, time);
+            }
+        }
+        Kind::I64 => {
+            if let Some(number) = record.eval(&column.terms).int() {
+                rows.i64(column.index, number);
+            }
+        }
+        Kind::I32 => {
+            if let Some(number) = record.eval(&column.terms).int().and_then(|n| i32::try_from(n).ok()) {
+                rows.i32(column.index, number);
+            }
+        }
+        Kind::F64 | Kind::Bool | Kind::Date | Kind::Hops | Kind::Bytes => {
+            debug_assert!(false, "the event has no column of this kind that a mapping fills");
+        }
+    }
+}
+
+/// Fills what follows from the mapping's columns, where the mapping did not say it.
+fn derive(rows: &mut RowBuilder, texts: &Texts, mapping: &Mapping, action: &str, memory: &mut Memory) {
+    let (effect, class_uid, activity_id) = class(mapping, action, &mut memory.classes);
+    let mut text = |column, value| {
+        if !rows.is_set(column) {
+            rows.str(column, value);
+        }
+    };
+    text(col::effect, effect);
+    text(col::outcome, "unknown");
+    let service = texts.user_kind == "service" || texts.user_kind == "system";
+    text(col::actor_kind, match (texts.agent.is_empty(), texts.user.is_empty()) {
+        (false, _) => "agent",
+        (true, false) if service => "service",
+        (true, false) => "user",
+        (true, true) => "unknown",
+    });
+    rows.str(col::attribution, match (texts.agent.is_empty(), texts.user.is_empty()) {
+        (false, false) => "both",
+        (false, true) => "agent_only",
+        (true, false) => "user_only",
+        (true, true) => "none",
+    });
+    let mut number = |column, value| {
+        if !rows.is_set(column) {
+            rows.i32(column, value);
+        }
+    };
+    number(col::class_uid, class_uid);
+    number(col::activity_id, activity_id);
+    number(col::severity_id, 0);
+}
+
+/// Effect, class and activity of an action, remembered since actions repeat.
+fn class<'m>(mapping: &'m Mapping, action: &str, known: &mut AHashMap<String, Option<usize>>) -> (&'m str, i32, i32) {
+    let row = match known.get(action) {
+        Some(row) => *row,
+        None => {
+            let row = mapping.classify.find(action);
+            if known.len() < MEMORY_MAX {
+                known.insert(action.to_owned(), row);
+            }
+            row
+        }
+    };
+    row.map_or(UNKNOWN_CLASS, |row| {
+        let class = &mapping.classes[row];
+        (class.effect.as_str(), class.class_uid, class.activity_id)
+    })
+}
+
+fn flags(run: &Run<'_>, record: &Record<'_, '_>, time: i64) -> [Option<&'static str>; 4] {
+    let holds = |when: &Option<Vec<_>>| when.as_ref().is_some_and(|when| record.holds(when));
+    let ahead = time.saturating_sub(run.context.received_at) > AHEAD_MICROS_MAX;
+    [
+        ahead.then_some("time_ahead"),
+        (!run.context.live).then_some("backfill"),
+        holds(&run.mapping.no_expiry).then_some("no_expiry"),
+        holds(&run.mapping.no_owner).then_some("no_owner"),
+    ]
+}
+
+/// The chain of delegation, root first: from claims with `act`, else from what the mapping spells out.
+fn hops(delegation: &Delegation, record: &Record<'_, '_>) -> Vec<Hop> {
+    if let Some(claims) = delegation.claims.and_then(|slot| record.container(slot)) {
+        let chain = claim_hops(record.tape, claims);
+        if !chain.is_empty() {
+            return chain;
+        }
+    }
+    let text = |terms| record.eval(terms).into_text().map(|t| t.into_owned());
+    let hop = |plan: &'_ crate::mapping::HopPlan| {
+        let kind = text(&plan.kind).unwrap_or_else(|| "service".to_owned());
+        Some(Hop { kind, id: text(&plan.id)?, issuer: text(&plan.issuer) })
+    };
+    let chain: Vec<Hop> = delegation.hops.iter().filter_map(hop).collect();
+    if chain.len() > 1 { chain } else { Vec::new() }
+}
+
+/// RFC 8693 section 4.1: `sub` is the root, the outermost `act` the current actor, nested ones came before it.
+fn claim_hops(tape: &[Node<'_>], claims: usize) -> Vec<Hop> {
+    let Some(mut act) = key_of(tape, claims, "act") else { return Vec::new() };
+    let issuer = text_of(tape, claims, "iss").map(str::to_owned);
+    let mut actors = Vec::new();
+    while actors.len() < HOPS_MAX - 1 {
+        let names = ["sub", "client_id", "azp"];
+        let Some(id) = names.iter().find_map(|name| text_of(tape, act, name)) else { break };
+        let issuer = text_of(tape, act, "iss").map(str::to_owned).or_else(|| issuer.clone());
+        actors.push(Hop { kind: "agent".to_owned(), id: id.to_owned(), issuer });
+        match key_of(tape, act, "act") {
+            Some(inner) => act = inner,
+            None => break,
+        }
+    }
+    if actors.is_empty() {
+        return Vec::new();
+    }
+    let root = text_of(tape, claims, "sub").map(|sub| Hop { kind: "user".to_owned(), id: sub.to_owned(), issuer });
+    root.into_iter().chain(actors.into_iter().rev()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::event::TABLE;
+
+    use super::*;
+
+    #[test]
+    fn every_column_a_mapping_fills_has_a_kind_it_can_fill() {
+        let fillable = |kind| matches!(kind, Kind::Str | Kind::Strs | Kind::Time | Kind::I32 | Kind::I64);
+        assert!(TABLE.columns.iter().filter(|c| c.name != "event_day" && c.name != "delegation").all(|c| fillable(c.kind)));
+    }
+}

@@ -1,0 +1,218 @@
+//! One walk over a parsed record: for each path of the mapping, where on the tape its value is.
+//!
+//! A text that stands where the mapping wants an object or array is nested JSON and is parsed and walked too; what is
+//! found there is copied, since its tape does not outlive the walk.
+
+use simd_json::{Buffers, Node, StaticNode, Tape};
+
+use crate::mapping::path::Step;
+use crate::mapping::trie::{ROOT, Slot, Trie};
+
+/// What the walk found for a path.
+#[derive(Debug, Default)]
+pub(crate) enum Found {
+    #[default]
+    Nothing,
+    /// Index on the tape.
+    Tape(u32),
+    /// A value of nested JSON, copied.
+    Text(String),
+}
+
+/// What was found for every path; kept from record to record.
+#[derive(Default)]
+pub(crate) struct Slots {
+    pub(crate) first: Vec<Found>,
+    /// Further values of paths that pick several elements.
+    pub(crate) more: Vec<(Slot, Found)>,
+    touched: Vec<Slot>,
+    /// Where the array stands whose elements become one event each.
+    pub(crate) exploded: Option<usize>,
+}
+
+/// Nested JSON in nested JSON stops here.
+const NESTED_DEPTH_MAX: u8 = 3;
+
+/// Size of a value on the tape, in nodes.
+pub(crate) fn size(node: &Node<'_>) -> usize {
+    match node {
+        Node::Object { count, .. } | Node::Array { count, .. } => count + 1,
+        Node::String(_) | Node::Static(_) => 1,
+    }
+}
+
+/// Where the walk is: which trie, which tape, and how deep in nested JSON.
+struct Place<'a, 't> {
+    trie: &'a Trie,
+    tape: &'a [Node<'t>],
+    explode: Option<u32>,
+    nested: u8,
+}
+
+impl Slots {
+    pub(crate) fn clear(&mut self, slots: usize) {
+        self.first.resize_with(slots, Found::default);
+        for slot in self.touched.drain(..) {
+            self.first[slot as usize] = Found::Nothing;
+        }
+        self.more.clear();
+        self.exploded = None;
+    }
+
+    /// Walks the object at `at`. `explode` is the node whose array is left for the caller.
+    pub(crate) fn walk(&mut self, trie: &Trie, tape: &[Node<'_>], at: usize, explode: Option<u32>) {
+        let place = Place { trie, tape, explode, nested: 0 };
+        self.object(&place, at, ROOT);
+    }
+
+    /// Walks one element of the exploded array; [`undo`](Self::undo) takes back what it found.
+    pub(crate) fn walk_element(&mut self, trie: &Trie, tape: &[Node<'_>], at: usize, node: u32, number: usize) -> (usize, usize) {
+        let mark = (self.touched.len(), self.more.len());
+        let place = Place { trie, tape, explode: None, nested: 0 };
+        self.object(&place, at, node);
+        self.element(&place, at, node, number);
+        mark
+    }
+
+    pub(crate) fn undo(&mut self, mark: (usize, usize)) {
+        for slot in self.touched.drain(mark.0..) {
+            self.first[slot as usize] = Found::Nothing;
+        }
+        self.more.truncate(mark.1);
+    }
+
+    fn object(&mut self, place: &Place<'_, '_>, at: usize, node: u32) {
+        let Node::Object { len, .. } = place.tape[at] else { return };
+        let keys = &place.trie.nodes[node as usize];
+        let mut at = at + 1;
+        for _ in 0..len {
+            let Node::String(key) = place.tape[at] else { return };
+            at += 1;
+            if let Some(child) = keys.child(key) {
+                self.value(place, at, child);
+            }
+            at += size(&place.tape[at]);
+        }
+    }
+
+    fn value(&mut self, place: &Place<'_, '_>, at: usize, node: u32) {
+        if place.explode == Some(node) {
+            self.exploded = Some(at);
+            return;
+        }
+        let wanted = &place.trie.nodes[node as usize];
+        if let Some(slot) = wanted.slot {
+            self.found(place, at, slot);
+        }
+        if !wanted.is_inner() {
+            return;
+        }
+        match place.tape[at] {
+            Node::Object { .. } => {
+                self.object(place, at, node);
+                self.element(place, at, node, 0);
+            }
+            Node::Array { len, .. } => self.array(place, at, node, len),
+            Node::String(text) => self.nested(place, text, node),
+            Node::Static(_) => {}
+        }
+    }
+
+    fn array(&mut self, place: &Place<'_, '_>, at: usize, node: u32, len: usize) {
+        let mut at = at + 1;
+        for number in 0..len {
+            self.object(place, at, node);
+            self.element(place, at, node, number);
+            at += size(&place.tape[at]);
+        }
+    }
+
+    /// Offers an element to the selectors of its array. The first that fits a selector is the one that counts.
+    fn element(&mut self, place: &Place<'_, '_>, at: usize, node: u32, number: usize) {
+        for pick in &place.trie.nodes[node as usize].picks {
+            let fits = match &pick.by {
+                Step::All => true,
+                Step::Number(wanted) => *wanted == number,
+                Step::Field { key, values, is } => {
+                    text_of(place.tape, at, key).is_some_and(|found| values.iter().any(|v| v == found) == *is)
+                }
+                Step::Key(_) => false,
+            };
+            if fits {
+                self.value(place, at, pick.node);
+            }
+        }
+    }
+
+    fn found(&mut self, place: &Place<'_, '_>, at: usize, slot: Slot) {
+        if place.nested > 0 {
+            return self.copied(place.tape, at, slot);
+        }
+        let empty = matches!(place.tape[at], Node::Object { len: 0, .. } | Node::Array { len: 0, .. });
+        if !empty {
+            self.put(slot, Found::Tape(at as u32));
+        }
+    }
+
+    fn copied(&mut self, tape: &[Node<'_>], at: usize, slot: Slot) {
+        match tape[at] {
+            Node::String(text) => self.put(slot, Found::Text(text.to_owned())),
+            Node::Static(StaticNode::Null) | Node::Object { .. } => {}
+            Node::Static(value) => self.put(slot, Found::Text(value.to_string())),
+            Node::Array { len, .. } => {
+                let mut at = at + 1;
+                for _ in 0..len {
+                    if !matches!(tape[at], Node::Array { .. }) {
+                        self.copied(tape, at, slot);
+                    }
+                    at += size(&tape[at]);
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, slot: Slot, found: Found) {
+        let first = &mut self.first[slot as usize];
+        if matches!(first, Found::Nothing) {
+            *first = found;
+            self.touched.push(slot);
+        } else {
+            self.more.push((slot, found));
+        }
+    }
+
+    #[cold]
+    fn nested(&mut self, place: &Place<'_, '_>, text: &str, node: u32) {
+        if place.nested >= NESTED_DEPTH_MAX || !text.trim_start().starts_with(['{', '[']) {
+            return;
+        }
+        let mut bytes = text.as_bytes().to_vec();
+        let mut tape = Tape(Vec::new());
+        if simd_json::fill_tape(&mut bytes, &mut Buffers::default(), &mut tape).is_ok() {
+            let inner = Place { trie: place.trie, tape: &tape.0, explode: None, nested: place.nested + 1 };
+            self.value(&inner, 0, node);
+        }
+    }
+}
+
+/// The text of a key of the object at `at`.
+pub(crate) fn text_of<'t>(tape: &[Node<'t>], at: usize, key: &str) -> Option<&'t str> {
+    match tape[key_of(tape, at, key)?] {
+        Node::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// Where the value of a key of the object at `at` stands.
+pub(crate) fn key_of(tape: &[Node<'_>], at: usize, key: &str) -> Option<usize> {
+    let Node::Object { len, .. } = tape[at] else { return None };
+    let mut at = at + 1;
+    for _ in 0..len {
+        let Node::String(found) = tape[at] else { return None };
+        if found.eq_ignore_ascii_case(key) {
+            return Some(at + 1);
+        }
+        at += 1 + size(&tape[at + 1]);
+    }
+    None
+}

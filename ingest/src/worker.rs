@@ -1,0 +1,258 @@
+//! Admission: normalizes a body, makes its rows durable, and says what became of each record.
+//!
+//! A body is admitted a piece at a time, each piece one group of the log, so that memory stays bounded. The receipt is
+//! given when all pieces are durable. Where a later piece fails, earlier ones stay: the sender repeats the whole body,
+//! and the log's duplicate filter drops what was there.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lake::clock::Clock;
+use lake::log::{Group, Log, LogError};
+use schemas::id;
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::context::{Carrier, Context, Limits, Normalized, Outcome};
+use crate::mapping::{Mapping, Sources};
+use crate::normalize::normalize_piece;
+use crate::split::{Piece, split};
+
+/// How many partitions events are tagged with.
+pub const PARTITIONS: u32 = 64;
+/// A piece has no more records or bytes than this, so that it fits one group of the log.
+const PIECE_RECORDS_MAX: usize = 8_192;
+const PIECE_BYTES_MAX: usize = 4 << 20;
+/// A larger body is normalized on a thread of its own, so that it does not hold up other requests.
+const INLINE_BYTES_MAX: usize = 64 << 10;
+/// So much of a body is looked at to recognise its source.
+const SAMPLE_BYTES_MAX: usize = 64 << 10;
+
+/// Normalizes and appends.
+pub struct Ingest {
+    log: Arc<Log>,
+    sources: Sources,
+    clock: Clock,
+    secret_key: [u8; 32],
+    limits: Limits,
+}
+
+/// Who sends records, and how.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    pub tenant: String,
+    pub door: &'static str,
+    pub live: bool,
+    /// Tells two installations of one vendor apart; empty where there is one.
+    pub instance: String,
+    pub carrier: Carrier,
+}
+
+/// What became of a body's records.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Receipt {
+    pub source: String,
+    pub received: i64,
+    pub mapped: i64,
+    pub noise: i64,
+    pub quarantined: i64,
+    pub duplicates: i64,
+    /// Events kept although their id came before with other bytes.
+    pub conflicts: i64,
+    pub events: i64,
+    pub masked: i64,
+    /// Each record, in order.
+    pub results: Vec<RecordResult>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RecordResult {
+    pub record: u32,
+    /// `mapped`, `noise`, `quarantined`, `duplicate` or `conflict`.
+    pub result: &'static str,
+    /// The quarantine reason, or the noise rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    #[error("there is no source `{name}`{near}")]
+    UnknownSource { name: String, near: String },
+    #[error("no source recognises these records; name one")]
+    Unrecognised,
+    #[error("the body holds no record")]
+    Empty,
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("normalizing failed: {0}")]
+    Failed(String),
+}
+
+impl Ingest {
+    pub fn new(log: Arc<Log>, sources: Sources, clock: Clock, secret_key: [u8; 32], config: &Config) -> Ingest {
+        Ingest { log, sources, clock, secret_key, limits: config.limits.clone() }
+    }
+
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// The mapping of a name, or, of `auto`, the one that recognises the body.
+    pub fn mapping(&self, source: &str, body: &[u8]) -> Result<Arc<Mapping>, IngestError> {
+        if source == "auto" {
+            let sample = &body[..body.len().min(SAMPLE_BYTES_MAX)];
+            return self.sources.detect(sample).cloned().ok_or(IngestError::Unrecognised);
+        }
+        self.sources.get(source).cloned().ok_or_else(|| IngestError::UnknownSource {
+            name: source.to_owned(),
+            near: self.sources.nearest(source),
+        })
+    }
+
+    /// Admits a body; its records are durable when this returns.
+    pub async fn admit(&self, source: &str, admission: Admission, body: Bytes) -> Result<Receipt, IngestError> {
+        if body.trim_ascii().is_empty() {
+            return Err(IngestError::Empty);
+        }
+        let mapping = self.mapping(source, &body)?;
+        let received_at = self.clock.now_micros();
+        let digest = match admission.carrier {
+            Carrier::Request { .. } => id::digest([&body[..]]),
+            Carrier::File { .. } => String::new(),
+        };
+        let whole = split(&body, mapping.array_keys());
+        let mut receipt = Receipt { source: mapping.name().to_owned(), ..Receipt::default() };
+        let mut at = 0;
+        let mut first = 0;
+        while at < whole.records.len() {
+            let end = piece_end(&whole, at);
+            let piece = Piece { data: (&body[..]).into(), records: whole.records[at..end].to_vec() };
+            let work = Work { mapping: &mapping, admission: &admission, received_at, digest: &digest, first };
+            let normalized = if body.len() > INLINE_BYTES_MAX {
+                self.normalize_aside(&work, &body, piece.records).await?
+            } else {
+                self.normalize(&work, &piece)
+            };
+            first += normalized.outcomes.len() as u32;
+            self.append(normalized, first, &mut receipt).await?;
+            at = end;
+        }
+        if receipt.received == 0 {
+            return Err(IngestError::Empty);
+        }
+        Ok(receipt)
+    }
+
+    fn normalize(&self, work: &Work<'_>, piece: &Piece<'_>) -> Normalized {
+        let context = work.context(&self.secret_key);
+        normalize_piece(work.mapping, piece, work.first, Some(work.digest), &context, &self.limits)
+    }
+
+    async fn normalize_aside(
+        &self,
+        work: &Work<'_>,
+        body: &Bytes,
+        records: Vec<crate::split::Span>,
+    ) -> Result<Normalized, IngestError> {
+        let (mapping, admission, digest) = (work.mapping.clone(), work.admission.clone(), work.digest.to_owned());
+        let (received_at, first, key, limits) = (work.received_at, work.first, self.secret_key, self.limits.clone());
+        let body = body.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let work = Work { mapping: &mapping, admission: &admission, received_at, digest: &digest, first };
+            let piece = Piece { data: (&body[..]).into(), records };
+            normalize_piece(&mapping, &piece, first, Some(&digest), &work.context(&key), &limits)
+        });
+        task.await.map_err(|error| IngestError::Failed(error.to_string()))
+    }
+
+    async fn append(&self, normalized: Normalized, next: u32, receipt: &mut Receipt) -> Result<(), IngestError> {
+        let Normalized { events, event_record, quarantine, ledger, outcomes } = normalized;
+        receipt.add(&ledger);
+        let group = Group { events, quarantine, ledger: Some(ledger), ..Group::default() };
+        let appended = self.log.append(group).await?;
+        let first = next - outcomes.len() as u32;
+        let mut results: Vec<RecordResult> =
+            (first..).zip(outcomes).map(|(record, outcome)| RecordResult::new(record, outcome)).collect();
+        let record_of = |row: &u32| (event_record[*row as usize] - first) as usize;
+        // A record of several events counts once, by its first event.
+        let is_first = |row: &u32| *row == 0 || event_record[*row as usize] != event_record[*row as usize - 1];
+        receipt.events -= appended.duplicates.len() as i64;
+        receipt.conflicts += appended.conflicts.len() as i64;
+        for row in appended.duplicates.iter().filter(|row| is_first(row)) {
+            receipt.mapped -= 1;
+            receipt.duplicates += 1;
+            results[record_of(row)].result = "duplicate";
+        }
+        appended.conflicts.iter().for_each(|row| results[record_of(row)].result = "conflict");
+        receipt.results.extend(results);
+        Ok(())
+    }
+}
+
+/// One admission under way.
+struct Work<'a> {
+    mapping: &'a Arc<Mapping>,
+    admission: &'a Admission,
+    received_at: i64,
+    digest: &'a str,
+    first: u32,
+}
+
+impl Work<'_> {
+    fn context<'c>(&'c self, secret_key: &'c [u8; 32]) -> Context<'c> {
+        Context {
+            tenant: &self.admission.tenant,
+            instance: &self.admission.instance,
+            door: self.admission.door,
+            live: self.admission.live,
+            received_at: self.received_at,
+            carrier: &self.admission.carrier,
+            partitions: PARTITIONS,
+            secret_key,
+        }
+    }
+}
+
+/// Where the piece that begins with record `at` ends.
+fn piece_end(whole: &Piece<'_>, at: usize) -> usize {
+    let start = whole.records[at].start;
+    let fits = |r: &&crate::split::Span| r.end - start <= PIECE_BYTES_MAX;
+    let count = whole.records[at..].iter().take(PIECE_RECORDS_MAX).take_while(fits).count();
+    at + count.max(1)
+}
+
+impl Receipt {
+    fn add(&mut self, ledger: &schemas::ledger::LedgerRow) {
+        self.received += ledger.received;
+        self.mapped += ledger.mapped;
+        self.noise += ledger.noise;
+        self.quarantined += ledger.quarantined;
+        self.events += ledger.events;
+        self.masked += ledger.masked;
+    }
+}
+
+impl RecordResult {
+    fn new(record: u32, outcome: Outcome) -> RecordResult {
+        let mut result = RecordResult { record, result: "mapped", reason: None, field: None, detail: None };
+        match outcome {
+            Outcome::Mapped { .. } => {}
+            Outcome::Noise { rule } => {
+                result.result = "noise";
+                result.reason = Some(rule);
+            }
+            Outcome::Quarantined { reason, field, detail } => {
+                result.result = "quarantined";
+                result.reason = Some(reason.name().to_owned());
+                result.field = field;
+                result.detail = Some(detail);
+            }
+        }
+        result
+    }
+}
