@@ -65,7 +65,7 @@ async fn receive(
     let admission = Admission {
         tenant: principal.tenant,
         door: "http",
-        live: true,
+        live: principal.may(Verb::Act),
         instance: wish.instance,
         carrier: Carrier::Request { token: principal.name },
     };
