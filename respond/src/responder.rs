@@ -258,7 +258,10 @@ impl Responder {
         let calls = order.calls.len();
         self.write(writing, vec![order], rows).await?;
         self.begun(&order_id, 0..calls);
-        self.finish(writing, &order_id).await?;
+        // It acts already: a last step that cannot be written now is written by the next tick.
+        if let Err(error) = self.finish(writing, &order_id).await {
+            tracing::warn!(%error, order = order_id, "the order acts, its last step is written later");
+        }
         Ok(Handled::Acting(order_id))
     }
 
