@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::Config;
 use crate::agent::Agent;
+use crate::alert::{Seen, raise};
 use crate::detectors::DETECTORS;
 use crate::evidence::{Evidence, History};
 use crate::habits::{Call, Keys, Odds, Recent};
@@ -139,21 +140,7 @@ impl Engine {
         agent.session(session_key, row.time, idle, DETECTORS.len(), ended);
         agent.last = agent.last.max(row.time);
 
-        let recent = agent.open.last().map_or(Recent::NONE, |session| session.recent);
-        let evidence = evidence(config, agent, tenant, &row, recent);
-        for (i, detector) in DETECTORS.iter().enumerate() {
-            let score = detector.score(&evidence);
-            let threshold = tenant.tails[i].threshold();
-            let session = agent.open.last_mut().expect("the session is open");
-            session.best[i] = session.best[i].max(score as f32);
-            if score < threshold {
-                continue;
-            }
-            // Without history of its own everything is new to an agent: it has to learn to get one.
-            session.suspicious |= evidence.history == History::Own;
-            let seen = crate::alert::Seen { row: &row, evidence: &evidence, recent, detector: i, score };
-            alerts.extend(crate::alert::raise(config, rules_digest, symbols, agent, tenant, &seen));
-        }
+        judge(config, rules_digest, symbols, agent, tenant, &row, alerts);
         let session = agent.open.last_mut().expect("the session is open");
         session.push(row.time, row.call, events.event_id.value(at));
         if session.calls.len() == CALLS_MAX {
@@ -284,6 +271,32 @@ fn join_cohort(
     };
     (agent.cohort, agent.cohort_is_owner) = (cohort, owner.is_some());
     pending.join(config, cohort, label, agent.actions.iter().map(|done| done.action).collect());
+}
+
+/// Lets the detectors score the row, in the agent's newest session, and raises what is over the threshold.
+fn judge(
+    config: &Config,
+    rules_digest: &str,
+    symbols: &Symbols,
+    agent: &mut Agent,
+    tenant: &Tenant,
+    row: &Row,
+    alerts: &mut Vec<AlertRow>,
+) {
+    let recent = agent.open.last().map_or(Recent::NONE, |session| session.recent);
+    let evidence = evidence(config, agent, tenant, row, recent);
+    for (i, detector) in DETECTORS.iter().enumerate() {
+        let score = detector.score(&evidence);
+        let session = agent.open.last_mut().expect("the session is open");
+        session.best[i] = session.best[i].max(score as f32);
+        if score < tenant.tails[i].threshold() || score <= 0.0 {
+            continue;
+        }
+        // Without history of its own everything is new to an agent: it has to learn to get one.
+        session.suspicious |= evidence.history == History::Own;
+        let seen = Seen { row, evidence: &evidence, recent, detector: i, score };
+        alerts.extend(raise(config, rules_digest, symbols, agent, tenant, &seen));
+    }
 }
 
 /// A session ended: it is learned, and its highest scores tell what is usual in this tenant.

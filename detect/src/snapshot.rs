@@ -147,7 +147,10 @@ impl State {
                     && peers(&tenant.all)
                     && tenant.cohorts.iter().all(|(_, cohort)| peers(cohort))
             })
-            && self.agents.iter().all(|(_, agent)| self.tenants.iter().any(|(key, _)| *key == agent.tenant))
+            && self
+                .agents
+                .iter()
+                .all(|(_, agent)| self.tenants.binary_search_by_key(&agent.tenant, |(key, _)| *key).is_ok())
     }
 }
 

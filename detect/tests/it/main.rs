@@ -1,4 +1,5 @@
 //! Detection, tested where others touch it: rows and ticks in, alerts out.
+#![allow(clippy::print_stdout)]
 
 mod examples;
 mod fleet;
