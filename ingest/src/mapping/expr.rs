@@ -285,7 +285,7 @@ impl<'a> Record<'a, '_> {
         };
         let Function::Split(separators) = &functions[at] else { return };
         let Some(text) = self.apply(value, &functions[..at]).into_text() else { return };
-        for piece in text.split(|c| separators.contains(c)).map(str::trim).filter(|p| !p.is_empty()) {
+        for piece in text.split(|c: char| separators.contains(&c)).map(str::trim).filter(|p| !p.is_empty()) {
             let piece = self.apply(Value::Text(Cow::Owned(piece.to_owned())), &functions[at + 1..]);
             list.extend(piece.into_text());
         }

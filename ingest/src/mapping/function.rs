@@ -93,7 +93,7 @@ impl Function {
             Function::Last(at) => cut(value, |text| text.rsplit(at.as_str()).next().map(Cow::Borrowed)),
             Function::Part(at, n) => cut(value, |text| text.split(at.as_str()).nth(*n).map(Cow::Borrowed)),
             Function::Split(at) => {
-                cut(value, |text| text.split(|c| at.contains(&c)).map(str::trim).find(|p| !p.is_empty()).map(Cow::Borrowed))
+                cut(value, |text| text.split(|c: char| at.contains(&c)).map(str::trim).find(|p| !p.is_empty()).map(Cow::Borrowed))
             }
             Function::StripPrefix(prefix) => cut(value, |text| Some(text.strip_prefix(prefix.as_str()).unwrap_or(text).into())),
             Function::StripSuffix(suffix) => cut(value, |text| Some(text.strip_suffix(suffix.as_str()).unwrap_or(text).into())),

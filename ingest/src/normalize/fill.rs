@@ -266,19 +266,20 @@ fn flags(run: &Run<'_>, record: &Record<'_, '_>, time: i64) -> [Option<&'static 
 }
 
 /// The chain of delegation, root first: from claims with `act`, else from what the mapping spells out.
-fn hops(delegation: &Delegation, record: &Record<'_, '_>) -> Vec<Hop> {
+fn hops<'a>(delegation: &'a Delegation, record: &Record<'a, '_>) -> Vec<Hop> {
     if let Some(claims) = delegation.claims.and_then(|slot| record.container(slot)) {
         let chain = claim_hops(record.tape, claims);
         if !chain.is_empty() {
             return chain;
         }
     }
-    let text = |terms| record.eval(terms).into_text().map(|t| t.into_owned());
-    let hop = |plan: &'_ crate::mapping::HopPlan| {
-        let kind = text(&plan.kind).unwrap_or_else(|| "service".to_owned());
-        Some(Hop { kind, id: text(&plan.id)?, issuer: text(&plan.issuer) })
-    };
-    let chain: Vec<Hop> = delegation.hops.iter().filter_map(hop).collect();
+    let mut chain = Vec::new();
+    for plan in &delegation.hops {
+        let Some(id) = record.eval(&plan.id).into_text() else { continue };
+        let kind = record.eval(&plan.kind).into_text().map_or_else(|| "service".to_owned(), |k| k.into_owned());
+        let issuer = record.eval(&plan.issuer).into_text().map(|i| i.into_owned());
+        chain.push(Hop { kind, id: id.into_owned(), issuer });
+    }
     if chain.len() > 1 { chain } else { Vec::new() }
 }
 

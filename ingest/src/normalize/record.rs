@@ -36,22 +36,19 @@ impl Run<'_> {
     fn one(&mut self, bytes: &[u8], offset: u64, parse: &mut Parse, outer: bool) -> Result<(), Refusal> {
         let Parse { bytes: buffer, buffers, tape: kept, slots } = parse;
         let mut tape = std::mem::replace(kept, Tape(Vec::new())).reset();
-        let result = (|| {
-            let (raw, format) = self.parse(bytes, buffer)?;
-            let length = buffer.len() - INPUT_PADDING;
-            simd_json::fill_tape_padded(buffer, length, buffers, &mut tape)
-                .map_err(|error| (Reason::NotJson, None, error.to_string()))?;
-            if !matches!(tape.0.first(), Some(Node::Object { .. })) {
-                return Err((Reason::NotObject, None, "a record is an object".to_owned()));
+        let result = match line_or_json(self.mapping, bytes, buffer) {
+            Ok((raw, format)) => {
+                let length = buffer.len() - INPUT_PADDING;
+                match simd_json::fill_tape_padded(buffer, length, buffers, &mut tape) {
+                    Ok(()) => {
+                        let walked = Walked { tape: &tape.0, raw, format, offset };
+                        self.walked(&walked, slots, outer)
+                    }
+                    Err(error) => Err((Reason::NotJson, None, error.to_string())),
+                }
             }
-            slots.clear(self.mapping.trie.slots);
-            slots.walk(&self.mapping.trie, &tape.0, 0, self.mapping.explode);
-            if outer && let Some(path) = envelope(self.mapping, &tape.0, slots) {
-                return Ok(Some(path));
-            }
-            self.become_something(&Walked { tape: &tape.0, raw, format, offset }, slots)?;
-            Ok(None)
-        })();
+            Err(refusal) => Err(refusal),
+        };
         *kept = tape.reset();
         match result? {
             Some(path) => self.inside(bytes, offset, parse, path),
@@ -59,24 +56,18 @@ impl Run<'_> {
         }
     }
 
-    /// Fills the parse buffer with JSON: the record itself, or the fields of a text line. Gives the record as text and
-    /// the name of the line's format.
-    fn parse<'b>(&self, bytes: &'b [u8], buffer: &mut Vec<u8>) -> Result<(&'b str, Option<&str>), Refusal>
-    where
-        Self: 'b,
-    {
-        let raw = std::str::from_utf8(bytes).map_err(|error| (Reason::NotUtf8, None, error.to_string()))?;
-        buffer.clear();
-        let mut format = None;
-        if !raw.starts_with('{') && !self.mapping.formats.is_empty() && !raw.starts_with("[{") {
-            let (name, fields) = line_fields(self.mapping, raw)?;
-            format = Some(name);
-            serde_json::to_writer(&mut *buffer, &fields).map_err(|e| (Reason::UnknownFormat, None, e.to_string()))?;
-        } else {
-            buffer.extend_from_slice(bytes);
+    /// Walks a parsed record; gives the number of the envelope where it is one.
+    fn walked(&mut self, walked: &Walked<'_, '_>, slots: &mut Slots, outer: bool) -> Result<Option<usize>, Refusal> {
+        if !matches!(walked.tape.first(), Some(Node::Object { .. })) {
+            return Err((Reason::NotObject, None, "a record is an object".to_owned()));
         }
-        buffer.resize(buffer.len() + INPUT_PADDING, 0);
-        Ok((raw, format))
+        slots.clear(self.mapping.trie.slots);
+        slots.walk(&self.mapping.trie, walked.tape, 0, self.mapping.explode);
+        if outer && let Some(path) = envelope(self.mapping, walked.tape, slots) {
+            return Ok(Some(path));
+        }
+        self.become_something(walked, slots)?;
+        Ok(None)
     }
 
     /// The records inside an envelope, each by itself.
@@ -151,6 +142,27 @@ impl Run<'_> {
         self.masked += i64::from(count);
         count > 0
     }
+}
+
+/// Fills the parse buffer with JSON: the record itself, or the fields of a text line. Gives the record as text and the
+/// name of the line's format.
+fn line_or_json<'m, 'b>(
+    mapping: &'m Mapping,
+    bytes: &'b [u8],
+    buffer: &mut Vec<u8>,
+) -> Result<(&'b str, Option<&'m str>), Refusal> {
+    let raw = std::str::from_utf8(bytes).map_err(|error| (Reason::NotUtf8, None, error.to_string()))?;
+    buffer.clear();
+    let mut format = None;
+    if raw.starts_with('{') || mapping.formats.is_empty() {
+        buffer.extend_from_slice(bytes);
+    } else {
+        let (name, fields) = line_fields(mapping, raw)?;
+        format = Some(name);
+        serde_json::to_writer(&mut *buffer, &fields).map_err(|e| (Reason::UnknownFormat, None, e.to_string()))?;
+    }
+    buffer.resize(buffer.len() + INPUT_PADDING, 0);
+    Ok((raw, format))
 }
 
 fn view<'a, 't>(mapping: &'a Mapping, walked: &Walked<'a, 't>, slots: &'a Slots, key: &'a [u8; 32]) -> Record<'a, 't> {
