@@ -62,10 +62,11 @@ async fn receive(
         Ok(body) => body,
         Err(rejection) => return problem(rejection.status(), &rejection.body_text()),
     };
+    let live = principal.may(Verb::Act);
     let admission = Admission {
         tenant: principal.tenant,
         door: "http",
-        live: principal.may(Verb::Act),
+        live,
         instance: wish.instance,
         carrier: Carrier::Request { token: principal.name },
     };

@@ -68,7 +68,7 @@ impl Node {
         let sources = load_sources(&config)?;
         let key = installation_key(&folder)?;
         let ingest = Arc::new(Ingest::new(log.clone(), sources, clock.clone(), key, &config.ingest));
-        let query = Arc::new(Query::new(lake.clone(), &config.query));
+        let query = Query::new(lake.clone(), clock.clone(), config.query.clone())?;
         let respond = resolve_secrets(&config.respond)?;
         let responder = Responder::open(control.clone(), log.clone(), respond, clock.clone())?;
         let mut detection = config.detect.clone();
@@ -166,9 +166,9 @@ impl Node {
 
     /// State of the process and one tenant's totals, as `muster status` and `/v1/status` show it.
     pub(crate) async fn status(&self, tenant: &str) -> Result<Value> {
-        let ledger = self.query.sql(tenant, LEDGER).await?.json()?;
-        let alerts = self.query.sql(tenant, ALERTS).await?.json()?;
-        let orders = self.query.sql(tenant, ORDERS).await?.json()?;
+        let ledger = self.query.sql(tenant, LEDGER).await?.rows_as::<Value>()?;
+        let alerts = self.query.sql(tenant, ALERTS).await?.rows_as::<Value>()?;
+        let orders = self.query.sql(tenant, ORDERS).await?.rows_as::<Value>()?;
         let end = self.log.end();
         let roles: serde_json::Map<String, Value> = self
             .positions()

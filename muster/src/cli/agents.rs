@@ -22,7 +22,10 @@ pub(crate) struct Agents {
 }
 
 /// What fits a terminal; `--format json` and `muster agents ID` have every column.
-const SHORT: &str = "SELECT agent_id, agent_name, owner, last_seen, events, users, hygiene FROM agents ORDER BY events DESC, agent_id";
+const SHORT: &str = "SELECT agent_id, agent_name, agent_owner AS owner, last_seen, events, users_count AS users, concat_ws(', ', \
+     CASE WHEN no_owner = 'yes' THEN 'no owner' END, CASE WHEN never_expires = 'yes' THEN 'never expires' END, \
+     CASE WHEN shared_credential = 'yes' THEN 'shared credential' END, CASE WHEN unused_scopes = 'yes' THEN 'unused scopes' END, \
+     CASE WHEN no_user_attribution = 'yes' THEN 'no user attribution' END) AS hygiene FROM agents ORDER BY events DESC, agent_id";
 
 pub(crate) async fn run(command: &Agents, config: Config) -> Result<ExitCode> {
     let access = Access::open(config, &command.tenant.tenant).await?;

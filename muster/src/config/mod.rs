@@ -25,7 +25,7 @@ pub(crate) struct Config {
     pub(crate) lake: lake::tables::LakeConfig,
     pub(crate) detect: detect::Config,
     pub(crate) respond: respond::Config,
-    pub(crate) query: query::Config,
+    pub(crate) query: query::QueryConfig,
 }
 
 /// Where Muster keeps what it must not lose.
@@ -89,7 +89,7 @@ impl Config {
         if self.server.body_bytes_max == 0 || self.server.requests_max == 0 || self.server.request_secs == 0 {
             problems.push("server: limits must be at least 1".to_owned());
         }
-        for (section, found) in [("respond", self.respond.problems()), ("lake", self.lake.problems()), ("log", self.log.problems())] {
+        for (section, found) in [("respond", self.respond.problems()), ("lake", self.lake.problems()), ("log", self.log.problems()), ("query", self.query.problems())] {
             problems.extend(found.into_iter().map(|problem| format!("{section}.{problem}")));
         }
         problems

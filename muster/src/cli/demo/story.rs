@@ -83,9 +83,9 @@ impl Story<'_> {
             "SELECT step, state, coalesce(switch, '') AS switch, coalesce(detail, '') AS detail FROM orders \
              WHERE target_id = '{agent}' ORDER BY time, order_id, step"
         );
-        let rows = self.node.query.sql(TENANTS[0], &query).await?.json()?;
+        let rows = self.node.query.sql(TENANTS[0], &query).await?.rows_as::<Value>()?;
         print(&format!("\n   ORDER  stop agent {agent}\n"))?;
-        for row in rows.as_array().into_iter().flatten() {
+        for row in rows {
             let line = format!("{:10} {} {}", plain(&row["state"]), plain(&row["switch"]), plain(&row["detail"]));
             print(&format!("{}\n", wrapped(&line, "          ")))?;
         }
@@ -122,10 +122,15 @@ impl Story<'_> {
             (&facts.shared.agent, "its key is used by another agent, from hosts it never ran on"),
             (&facts.never_expires.agent, "it holds a token that never expires, and nobody owns it"),
         ] {
-            let query = format!("SELECT hygiene FROM agents WHERE agent_id IN ('{}', '{}')", agent.id, agent.consumer);
-            let rows = self.node.query.sql(TENANTS[0], &query).await?.json()?;
-            let found = rows.get(0).map(|row| plain(&row["hygiene"])).unwrap_or_default();
-            print(&format!("   {}: {why}\n{}\n", agent.name, wrapped(&found, "          ")))?;
+            let query = format!("SELECT * FROM agents WHERE agent_id IN ('{}', '{}')", agent.id, agent.consumer);
+            print(&format!("   {}: {why}\n", agent.name))?;
+            for found in self.node.query.sql(TENANTS[0], &query).await?.rows_as::<query::Agent>()? {
+                for (flag, known, fact) in found.flags() {
+                    if known == query::Known::Yes {
+                        print(&format!("{}\n", wrapped(&format!("{flag}: {fact}"), "          ")))?;
+                    }
+                }
+            }
         }
         print("\n")
     }
@@ -170,7 +175,7 @@ impl Story<'_> {
              sum(quarantined) AS quarantined, sum(duplicates) AS duplicates FROM ingest_ledger";
         let mut total = [0i64; 5];
         for tenant in TENANTS {
-            let rows = self.node.query.sql(tenant, sums).await?.json()?;
+            let rows = self.node.query.sql(tenant, sums).await?.rows_as::<Value>()?;
             let names = ["received", "mapped", "noise", "quarantined", "duplicates"];
             for (sum, name) in total.iter_mut().zip(names) {
                 *sum += rows[0][name].as_i64().unwrap_or(0);
@@ -201,7 +206,7 @@ impl Story<'_> {
     }
 
     async fn number(&self, tenant: &str, query: &str) -> Result<i64> {
-        let rows = self.node.query.sql(tenant, query).await?.json()?;
+        let rows = self.node.query.sql(tenant, query).await?.rows_as::<Value>()?;
         Ok(rows[0]["n"].as_i64().unwrap_or(0))
     }
 }
