@@ -17,7 +17,9 @@ pub struct QueryConfig {
     pub concurrency_max: usize,
     /// Length of a query's text.
     pub text_bytes_max: usize,
-    /// Processor threads that one query uses.
+    /// Operators, brackets and subqueries in a query's text: how deep it can nest.
+    pub operators_max: usize,
+    /// Processor threads of all queries together.
     pub threads: usize,
 }
 
@@ -29,6 +31,7 @@ impl Default for QueryConfig {
             timeout_secs: 60,
             concurrency_max: 8,
             text_bytes_max: 32 << 10,
+            operators_max: 500,
             threads: 2,
         }
     }
@@ -44,6 +47,7 @@ impl QueryConfig {
             (self.concurrency_max >= 1, "concurrency_max: must be at least 1"),
             (self.text_bytes_max >= 1, "text_bytes_max: must be at least 1"),
             (self.text_bytes_max <= 1 << 20, "text_bytes_max: must be at most 1 MiB"),
+            (self.operators_max <= 1_000, "operators_max: must be at most 1000, a plan is walked on the stack"),
             (self.threads >= 1, "threads: must be at least 1"),
         ];
         checks.into_iter().filter(|(fine, _)| !fine).map(|(_, problem)| problem.to_owned()).collect()

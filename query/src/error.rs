@@ -16,6 +16,8 @@ pub enum QueryError {
     Refused(String),
     #[error("the query's text has {bytes} bytes; text_bytes_max is {bytes_max}")]
     TooLong { bytes: usize, bytes_max: usize },
+    #[error("the query has {count} operators and brackets; operators_max is {count_max}")]
+    TooDeep { count: usize, count_max: usize },
     #[error("{0}")]
     Memory(String),
     #[error("the query took longer than timeout_secs ({0} s) and was stopped; narrow it by event_day or time")]

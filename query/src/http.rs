@@ -136,7 +136,7 @@ impl From<QueryError> for Problem {
         let (status, kind) = match &error {
             QueryError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid-sql"),
             QueryError::Refused(_) => (StatusCode::BAD_REQUEST, "read-only"),
-            QueryError::TooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-long"),
+            QueryError::TooLong { .. } | QueryError::TooDeep { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-long"),
             QueryError::Memory(_) => (StatusCode::UNPROCESSABLE_ENTITY, "too-large"),
             QueryError::Timeout(_) => (StatusCode::UNPROCESSABLE_ENTITY, "too-slow"),
             QueryError::NotFound { .. } => (StatusCode::NOT_FOUND, "not-found"),

@@ -123,7 +123,7 @@ async fn limits_hold() {
     assert!(world.refused("acme", &long).await.contains("text_bytes_max"));
 }
 
-/// As deep as the text limit lets it be: an answer or a clear error, never a dead process.
+/// As deep as the limits let it be, and deeper: an answer or a clear error, never a dead process.
 #[tokio::test]
 async fn deep_queries_do_not_kill_the_process() {
     let world = World::new(QueryConfig::default()).await;
@@ -135,6 +135,24 @@ async fn deep_queries_do_not_kill_the_process() {
         format!("SELECT {} 1", "NOT ".repeat(7_000)),
         format!("SELECT 1 {}", "UNION ALL SELECT 1 ".repeat(1_500)),
     ] {
-        let _ = world.query.sql("acme", &text).await;
+        let refused = world.refused("acme", &text).await;
+        assert!(refused.contains("operators_max"), "{refused}");
+    }
+    let config = QueryConfig { operators_max: 1_000, ..QueryConfig::default() };
+    let world = World::new(config).await;
+    world.append(&[row("1", "acme", "bot")]).await;
+    for text in [
+        format!("SELECT 1 AS x FROM events WHERE {}true", "severity_id=1 OR ".repeat(490)),
+        format!("SELECT {}log_offset AS x FROM events", "log_offset+".repeat(990)),
+        format!("SELECT log_offset AS x FROM events {}", "UNION ALL SELECT 1 ".repeat(490)),
+    ] {
+        assert!(world.sql("acme", &text).await.rows() > 0, "{text}");
+    }
+    for text in [
+        format!("SELECT {}1{}", "(".repeat(990), ")".repeat(990)),
+        format!("SELECT {}severity_id FROM events", "- ".repeat(990)),
+        format!("SELECT {} true", "NOT ".repeat(990)),
+    ] {
+        world.refused("acme", &text).await;
     }
 }
