@@ -168,6 +168,11 @@ impl SimFiles {
         self.lock().faults.insert(call, fault);
     }
 
+    /// Takes back the failures that have not come yet.
+    pub fn heal(&self) {
+        self.lock().faults.clear();
+    }
+
     /// Power goes during changing call number `call`: it and every later call fail, reads too.
     pub fn cut_at(&self, call: u64) {
         self.lock().cut = Some(call);
@@ -200,10 +205,8 @@ impl SimFiles {
         let mut state = self.lock();
         let node = state.node(path)?;
         let Node { written, synced } = &mut state.nodes[node];
-        for bytes in [written, synced] {
-            let byte = bytes.get_mut(byte as usize).ok_or(io::ErrorKind::UnexpectedEof)?;
-            *byte ^= 1;
-        }
+        *written.get_mut(byte as usize).ok_or(io::ErrorKind::UnexpectedEof)? ^= 1;
+        synced.get_mut(byte as usize).into_iter().for_each(|byte| *byte ^= 1);
         Ok(())
     }
 }

@@ -9,12 +9,18 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, new_null_array};
 use arrow::buffer::Buffer;
 use arrow::error::ArrowError;
+use arrow::ipc::MetadataVersion;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions, write_message};
 use schemas::Table;
 
+/// Buffers aligned to 8 bytes, which is what their types need: at the usual 64, a frame of few rows is mostly padding.
+fn options() -> IpcWriteOptions {
+    IpcWriteOptions::try_new(8, false, MetadataVersion::V5).expect("8 is one of the alignments")
+}
+
 pub(super) fn schema_message(table: &Table) -> Vec<u8> {
-    let options = IpcWriteOptions::default();
+    let options = options();
     let mut tracker = DictionaryTracker::new(false);
     let generator = IpcDataGenerator::default();
     let message = generator.schema_to_bytes_with_dictionary_tracker(&table.schema(), &mut tracker, &options);
@@ -25,7 +31,7 @@ pub(super) fn schema_message(table: &Table) -> Vec<u8> {
 
 /// Appends the record batch message of `batch`.
 pub(super) fn encode(batch: &RecordBatch, bytes: &mut Vec<u8>) -> Result<(), ArrowError> {
-    let options = IpcWriteOptions::default();
+    let options = options();
     let mut tracker = DictionaryTracker::new(false);
     let (_, message) = IpcDataGenerator::default().encode(batch, &mut tracker, &options, &mut Default::default())?;
     write_message(bytes, message, &options)?;

@@ -75,8 +75,7 @@ fn drop_unused(files: &dyn Files, folder: &Path, firsts: &[u64], report: &mut Re
 
 /// Whether there is a whole frame in `bytes` that does not belong to the commit that begins at offset `commit`.
 fn later_commit(bytes: &[u8], commit: Option<u64>) -> bool {
-    let places = bytes.windows(frame::MAGIC.len()).enumerate();
-    let mut begins = places.filter(|(_, bytes)| *bytes == frame::MAGIC).map(|(at, _)| at);
+    let mut begins = memchr::memmem::find_iter(bytes, &frame::MAGIC);
     begins.any(|at| frame::parse(&bytes[at..]).is_ok_and(|(header, _)| Some(header.commit()) != commit))
 }
 

@@ -24,7 +24,7 @@ fn a_segment_goes_when_every_group_has_passed_and_the_window_lies_behind_it() {
     assert!(all > 8, "{all} segments");
     log.passed("lake", log.end());
     one(&log, 40).expect("appends");
-    assert_eq!((log.first(), segments(&files)), (0, all), "detect has passed nothing");
+    assert!(log.first() == 0 && segments(&files) >= all, "detect has passed nothing");
     log.passed("detect", log.end());
     one(&log, 41).expect("appends");
     assert!(log.first() > 0 && segments(&files) < all);
@@ -46,7 +46,7 @@ fn a_full_log_refuses_until_readers_pass_and_the_window_gives_way() {
     let full = (0..100).find(|&i| matches!(one(&log, i), Err(LogError::Full(_)))).expect("fills up");
     assert!(matches!(one(&log, full), Err(LogError::Full(_))));
     assert_eq!(stream(&log).len(), full, "nothing was dropped");
-    ["lake", "detect"].map(|group| log.passed(group, log.end()));
+    pass(&log, log.end());
     let appended = one(&log, full).expect("goes on");
     assert!(appended.events.is_some(), "what was refused is not taken for a repeat");
     assert!(log.first() > 0);
@@ -59,7 +59,7 @@ fn large_and_unknown_groups_are_refused_alone() {
     let three = append(&log, events([("a", ""), ("b", ""), ("c", "")]));
     assert!(matches!(three, Err(LogError::TooLarge { rows: 3, rows_max: 2, .. })));
     assert!(matches!(append(&log, events([("a", &*"x".repeat(20_001))])), Err(LogError::TooLarge { .. })));
-    let wrong = Group { events: Some(schemas::alert::batch(&[Default::default()])), ..Group::default() };
+    let wrong = Group { events: Some(alerts("a")), ..Group::default() };
     assert!(matches!(append(&log, wrong), Err(LogError::Malformed { table: "events", .. })));
     runtime().block_on(async {
         let raw = "x".repeat(9000);

@@ -7,9 +7,11 @@ mod stream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use lake::clock::Clock;
 use lake::files::Files;
 use lake::log::{Appended, Frame, Group, Log, LogConfig, LogError, Payload, Recovery};
+use schemas::alert::{self, AlertRow};
 use schemas::event::{self, EventRow, Events};
 use schemas::ledger::LedgerRow;
 
@@ -24,6 +26,11 @@ fn events<'a>(rows: impl IntoIterator<Item = (&'a str, &'a str)>) -> Group {
     let count = rows.len() as i64;
     let ledger = LedgerRow { received: count, mapped: count, events: count, ..LedgerRow::default() };
     Group { events: Some(event::batch(&rows)), ledger: Some(ledger), ..Group::default() }
+}
+
+fn alerts(id: &str) -> RecordBatch {
+    let alert = AlertRow { alert_id: id.to_owned(), event_ids: vec!["a".to_owned()], ..AlertRow::default() };
+    alert::batch(&[alert])
 }
 
 fn small() -> LogConfig {
@@ -44,6 +51,11 @@ fn runtime() -> tokio::runtime::Runtime {
 
 fn append(log: &Log, group: Group) -> Result<Appended, LogError> {
     runtime().block_on(log.append(group))
+}
+
+/// Every group passes.
+fn pass(log: &Log, next: u64) {
+    ["lake", "detect"].iter().for_each(|group| log.passed(group, next));
 }
 
 /// All frames, read a few bytes at a time.

@@ -4,7 +4,6 @@ use lake::files::Files;
 use lake::files::sim::SimFiles;
 use lake::log::{Group, LogConfig, LogError, Payload};
 use proptest::prelude::*;
-use schemas::alert::{self, AlertRow};
 use schemas::ledger::Ledger;
 use schemas::order::{self, OrderRow};
 use schemas::quarantine::{self, QuarantineRow};
@@ -29,7 +28,7 @@ fn every_kind_reads_back_from_memory_and_from_disk() {
     assert_eq!(recovery, Recovery::default());
     let mut group = events([("a", "1"), ("b", "2")]);
     group.quarantine = Some(quarantine::batch(&[QuarantineRow { raw: vec![0xff], ..QuarantineRow::default() }]));
-    group.alerts = Some(alert::batch(&[AlertRow { alert_id: "x".into(), ..AlertRow::default() }]));
+    group.alerts = Some(alerts("x"));
     group.orders = Some(order::batch(&[OrderRow { order_id: "o".into(), ..OrderRow::default() }]));
     group.control = Some(json!({"rules": [1, "ä"]}));
     group.tick = Some(-3);
@@ -74,7 +73,7 @@ fn the_ledger_counts_records_and_an_alert_is_raised_once() {
     let ledger = LedgerRow { received: 1, mapped: 1, events: 3, ..LedgerRow::default() };
     for _ in 0..2 {
         let batch = event::batch(&[rows(0), rows(1), rows(2)]);
-        let alerts = alert::batch(&[AlertRow { alert_id: "x".into(), ..AlertRow::default() }]);
+        let alerts = alerts("x");
         let group =
             Group { events: Some(batch), ledger: Some(ledger.clone()), alerts: Some(alerts), ..Group::default() };
         append(&log, group).expect("appends");
