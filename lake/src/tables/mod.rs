@@ -175,7 +175,7 @@ impl Lake {
                 () = tokio::time::sleep(Duration::from_millis(LOOK_MILLIS)) => {}
             }
             let mut writer = self.writer.lock().await;
-            let filled = writer.fill(&self.log, self.config.flush_bytes_max, self.clock.now_micros());
+            let filled = writer.fill(&self.log, self.config.flush_bytes_max, self.clock.now_micros()).await;
             let due = filled.map(|()| writer.due(&self.config, self.clock.now_micros()));
             let done = match due {
                 Ok(true) => self.write(&mut writer).await,
@@ -197,7 +197,7 @@ impl Lake {
         let end = self.log.end();
         let mut writer = self.writer.lock().await;
         while writer.next() < end {
-            writer.fill(&self.log, self.config.flush_bytes_max, self.clock.now_micros())?;
+            writer.fill(&self.log, self.config.flush_bytes_max, self.clock.now_micros()).await?;
             self.write(&mut writer).await?;
         }
         Ok(())

@@ -41,7 +41,7 @@ impl Writer {
     }
 
     /// Gathers new frames, up to `bytes_max` of them.
-    pub(crate) fn fill(&mut self, log: &Log, bytes_max: usize, now: i64) -> Result<(), LakeError> {
+    pub(crate) async fn fill(&mut self, log: &Arc<Log>, bytes_max: usize, now: i64) -> Result<(), LakeError> {
         loop {
             let from = self.pending.last().map_or(self.next, |frame| frame.offset + 1);
             if from >= log.end() || self.pending_bytes >= bytes_max {
@@ -50,7 +50,9 @@ impl Writer {
             if self.pending.is_empty() {
                 self.since = now;
             }
-            for frame in log.read(from, bytes_max - self.pending_bytes)? {
+            let (log, bytes_max) = (log.clone(), bytes_max - self.pending_bytes);
+            let read = tokio::task::spawn_blocking(move || log.read(from, bytes_max)).await;
+            for frame in read.map_err(|e| LakeError::Panicked(e.to_string()))?? {
                 self.pending_bytes += rows(&frame.payload).map_or(0, |(_, batch)| bytes(batch));
                 self.pending.push(frame);
             }
