@@ -42,6 +42,13 @@ impl Access {
     }
 }
 
+/// What the server answered.
+pub(crate) struct Reply {
+    pub(crate) body: Vec<u8>,
+    /// Whether the server says that it cut the answer at a limit.
+    pub(crate) truncated: bool,
+}
+
 /// HTTP over the operator's socket.
 pub(crate) struct Client {
     http: reqwest::Client,
@@ -60,18 +67,19 @@ impl Client {
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value> {
         let answer = self.send(self.http.get(url(path))).await?;
-        serde_json::from_slice(&answer).context("the server's answer is not JSON")
+        serde_json::from_slice(&answer.body).context("the server's answer is not JSON")
     }
 
     /// Posts a body and returns the answer as it came.
-    pub(crate) async fn post(&self, path: &str, body: Vec<u8>) -> Result<Vec<u8>> {
+    pub(crate) async fn post(&self, path: &str, body: Vec<u8>) -> Result<Reply> {
         let request = self.http.post(url(path)).header("content-type", "application/json");
         self.send(request.body(body)).await
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>> {
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Reply> {
         let response = request.header(TENANT_HEADER, &self.tenant).send().await.context("the server does not answer")?;
         let status = response.status();
+        let truncated = response.headers().get("x-truncated").is_some_and(|value| value == "true");
         let mut answer = Vec::new();
         let mut response = response;
         while let Some(chunk) = response.chunk().await.context("the server's answer broke off")? {
@@ -81,7 +89,7 @@ impl Client {
             answer.extend_from_slice(&chunk);
         }
         if status.is_success() {
-            return Ok(answer);
+            return Ok(Reply { body: answer, truncated });
         }
         let problem: Value = serde_json::from_slice(&answer).unwrap_or_default();
         let detail = problem.get("detail").and_then(Value::as_str);

@@ -151,7 +151,7 @@ async fn post(access: &Access, tenant: &str, source: &str, path: &Path, offset: 
         Access::Server(client) => {
             let query = form(&[("file", &name), ("offset", &offset.to_string())]);
             let answer = client.post(&format!("/operator/ingest/{source}?{query}"), body).await?;
-            serde_json::from_slice(&answer).context("the receipt is not JSON")
+            serde_json::from_slice(&answer.body).context("the receipt is not JSON")
         }
         Access::Folder(node) => {
             let carrier = Carrier::File { name, offset };

@@ -37,23 +37,25 @@ pub(crate) async fn run(command: &Sql, config: Config) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+const TRUNCATED: &str = "the answer was cut at the limit of rows (query.rows_max)";
+
 /// Asks whichever way the data is reached. Says on standard error where the answer was cut at the limit of rows.
 pub(crate) async fn ask(access: &Access, tenant: &str, query: &str) -> Result<Vec<RecordBatch>> {
     match access {
         Access::Folder(node) => {
             let answer = node.query.sql(tenant, query).await?;
             if answer.truncated {
-                complain("the answer was cut at the limit of rows (query.rows_max)");
+                complain(TRUNCATED);
             }
             Ok(answer.batches)
         }
         Access::Server(client) => {
             let body = serde_json::to_vec(&json!({"sql": query, "format": "arrow"}))?;
             let answer = client.post("/v1/sql", body).await?;
-            let reader = arrow::ipc::reader::StreamReader::try_new(answer.as_slice(), None)?;
-            if reader.schema().metadata().contains_key("truncated") {
-                complain("the answer was cut at the limit of rows (query.rows_max)");
+            if answer.truncated {
+                complain(TRUNCATED);
             }
+            let reader = arrow::ipc::reader::StreamReader::try_new(answer.body.as_slice(), None)?;
             let schema = reader.schema();
             let mut batches = reader.collect::<Result<Vec<_>, _>>()?;
             if batches.is_empty() {
