@@ -34,6 +34,8 @@ async fn steps(control: &Arc<Log>, main: &Arc<Log>, config: &Config, clock: &Clo
         clock.set(now);
         again(async || responder.tick(now).await.map(drop)).await?;
         again(async || responder.due(now).await.map(drop)).await?;
+        // Before the mirror has caught up, too: what is remembered must not run ahead of it.
+        again(async || responder.flush().await).await?;
         again(async || responder.mirror().await).await?;
         again(async || responder.flush().await).await?;
     }
