@@ -53,10 +53,26 @@ const WHOLE_NAMES: &[&str] = &["token", "secret", "jwt", "pwd"];
 const PARAMETERS: &[&str] = &["code", "sig", "signature", "xamzsignature", "key"];
 
 /// Beginnings of tokens that tell their kind.
-const SHAPES: &[&str] =
-    &["ghp_", "gho_", "ghs_", "ghu_", "github_pat_", "xoxb-", "xoxp-", "xoxa-", "xoxe-", "AIza", "glpat-", "sk-"];
-const SCHEMES: &[&str] = &["earer ", "EARER ", "asic ", "SSWS ", "DPoP "];
-/// Parts of names, as they are written in keys and parameters. Each ends its name.
+const SHAPES: &[&str] = &[
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "ghu_",
+    "github_pat_",
+    "xoxb-",
+    "xoxp-",
+    "xoxa-",
+    "xoxe-",
+    "AIza",
+    "glpat-",
+    "sk-proj-",
+    "sk-ant-",
+    "sk_live_",
+    "rk_live_",
+];
+const SCHEMES: &[&str] = &["Bearer ", "bearer ", "BEARER ", "Basic ", "SSWS ", "DPoP "];
+/// Parts of names, as they are written in keys and parameters. Each ends its name. Their first letters are such as are
+/// rare in records, since the search looks for these.
 const FRAGMENTS: &[&str] = &[
     "oken",
     "OKEN",
@@ -70,7 +86,6 @@ const FRAGMENTS: &[&str] = &[
     "UTHORIZATION",
     "ookie",
     "OOKIE",
-    "ookies",
     "pikey",
     "piKey",
     "pi_key",
@@ -78,22 +93,24 @@ const FRAGMENTS: &[&str] = &[
     "pi-Key",
     "PI_KEY",
     "PI-KEY",
-    "PIKEY",
-    "ate_key",
-    "ateKey",
-    "etKey",
-    "et_key",
-    "ssKey",
-    "ss_key",
-    "etString",
-    "etBinary",
+    "vate_key",
+    "vateKey",
+    "cretKey",
+    "cret_key",
+    "cessKey",
+    "cess_key",
+    "cretString",
+    "cretBinary",
     "ssertion",
     "pwd\"",
     "\"jwt",
-    "code=",
-    "sig=",
+    "?code=",
+    "&code=",
+    "?sig=",
+    "&sig=",
     "ignature=",
-    "key=",
+    "?key=",
+    "&key=",
 ];
 
 /// Finds and masks secrets.
@@ -325,7 +342,7 @@ mod tests {
     fn secrets_go() {
         let cases = [
             (r#"{"client_secret":"s3cr3t","a":1}"#, r#"{"client_secret":"***","a":1}"#),
-            (r#"{"Authorization": ["Bearer abc", "x"]}"#, r#"{"Authorization": ["***", "***"]}"#),
+            (r#"{"Authorization": ["Bearer abc", "abc"]}"#, r#"{"Authorization": ["***", "***"]}"#),
             (r#"{"password":12345}"#, r#"{"password":"***"}"#),
             (r#"{"x":"{\"password\":\"a\\\"b\",\"y\":\"z\"}"}"#, r#"{"x":"{\"password\":\"***\",\"y\":\"z\"}"}"#),
             (r#"{"newPassword":"a\"b","x":"y"}"#, r#"{"newPassword":"***","x":"y"}"#),
