@@ -6,7 +6,7 @@
 
 use std::io::{self, Read};
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr3};
 
 /// Where a record is. `size` is its whole length, more than is here where it was cut at a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -324,20 +324,27 @@ impl Scanner {
         let mut value = self.value.take().unwrap_or_default();
         while let Some(&byte) = bytes.get(value.at) {
             if value.text {
-                let Some(next) = memchr2(b'"', b'\\', &bytes[value.at..]) else {
+                let Some(next) = memchr3(b'"', b'\\', b'\n', &bytes[value.at..]) else {
                     value.at = bytes.len();
                     break;
                 };
-                if bytes[value.at + next] == b'\\' {
-                    if value.at + next + 1 >= bytes.len() && !ended {
-                        value.at += next;
+                let at = value.at + next;
+                match bytes[at] {
+                    b'\n' => {
+                        // No JSON text has a bare line end: the value is cut off, and lines begin anew.
+                        self.mode = Mode::Lines;
+                        return Step::Record { start: 0, end: at, next: at };
+                    }
+                    b'\\' if at + 1 >= bytes.len() && !ended => {
+                        value.at = at;
                         break;
                     }
-                    value.at += next + 2;
-                    continue;
+                    b'\\' => value.at = at + 2,
+                    _ => {
+                        value.at = at + 1;
+                        value.text = false;
+                    }
                 }
-                value.at += next + 1;
-                value.text = false;
                 continue;
             }
             match byte {
@@ -426,6 +433,7 @@ mod tests {
         assert_eq!(texts("{\n  \"a\": 1\n}\n{\"b\":2}"), ["{\n  \"a\": 1\n}", "{\"b\":2}"]);
         assert_eq!(texts("[2025-01-01] text\n[2025-01-02] text"), ["[2025-01-01] text", "[2025-01-02] text"]);
         assert_eq!(texts("{\"a\":\n{\"b\":2}"), ["{\"a\":", "{\"b\":2}"]);
+        assert_eq!(texts("{\"Records\":[{\"a\":\"cut\n{\"b\":2}"), ["{\"a\":\"cut", "{\"b\":2}"]);
         assert_eq!(texts(""), Vec::<String>::new());
     }
 
