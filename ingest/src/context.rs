@@ -66,10 +66,18 @@ pub struct Normalized {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    Mapped { events: u32 },
+    Mapped {
+        events: u32,
+    },
     /// The name of the mapping's noise rule.
-    Noise { rule: String },
-    Quarantined { reason: Reason, field: Option<&'static str>, detail: String },
+    Noise {
+        rule: String,
+    },
+    Quarantined {
+        reason: Reason,
+        field: Option<&'static str>,
+        detail: String,
+    },
 }
 
 /// Why a record is in quarantine: a fixed list, so that it can be counted and searched.

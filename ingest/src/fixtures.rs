@@ -129,7 +129,8 @@ fn same(wanted: &Value, found: &Value) -> bool {
     match (wanted, found) {
         (Value::String(a), Value::String(b)) if b.ends_with("Z") && a.ends_with("Z") => {
             let plain = |text: &str| text.trim_end_matches('Z').trim_end_matches('0').trim_end_matches('.').to_owned();
-            let dotted = |text: &str| if text.contains('.') { plain(text) } else { text.trim_end_matches('Z').to_owned() };
+            let dotted =
+                |text: &str| if text.contains('.') { plain(text) } else { text.trim_end_matches('Z').to_owned() };
             dotted(a).trim_end_matches('0') == dotted(b).trim_end_matches('0')
         }
         _ => wanted == found,

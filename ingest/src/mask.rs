@@ -14,10 +14,38 @@ const MASK: &str = "***";
 
 /// Names of secrets, without case and separators. A key that ends in one holds a secret.
 const NAMES: &[&str] = &[
-    "accesstoken", "refreshtoken", "idtoken", "authtoken", "sessiontoken", "securitytoken", "bearertoken", "apitoken",
-    "csrftoken", "xsrftoken", "clientsecret", "sharedsecret", "secretkey", "secretaccesskey", "secretstring", "secretbinary",
-    "password", "passwd", "passphrase", "authorization", "cookie", "setcookie", "cookies", "apikey", "xapikey",
-    "privatekey", "clientassertion", "assertion", "subjecttoken", "actortoken", "devicetoken", "statetoken",
+    "accesstoken",
+    "refreshtoken",
+    "idtoken",
+    "authtoken",
+    "sessiontoken",
+    "securitytoken",
+    "bearertoken",
+    "apitoken",
+    "csrftoken",
+    "xsrftoken",
+    "clientsecret",
+    "sharedsecret",
+    "secretkey",
+    "secretaccesskey",
+    "secretstring",
+    "secretbinary",
+    "password",
+    "passwd",
+    "passphrase",
+    "authorization",
+    "cookie",
+    "setcookie",
+    "cookies",
+    "apikey",
+    "xapikey",
+    "privatekey",
+    "clientassertion",
+    "assertion",
+    "subjecttoken",
+    "actortoken",
+    "devicetoken",
+    "statetoken",
 ];
 /// Names that are secrets only by themselves, since longer keys that end so are not (`nextToken`).
 const WHOLE_NAMES: &[&str] = &["token", "secret", "jwt", "pwd"];
@@ -25,13 +53,64 @@ const WHOLE_NAMES: &[&str] = &["token", "secret", "jwt", "pwd"];
 const PARAMETERS: &[&str] = &["code", "sig", "signature", "xamzsignature", "key"];
 
 /// Beginnings of tokens that tell their kind.
-const SHAPES: &[&str] = &["ghp_", "gho_", "ghs_", "ghu_", "github_pat_", "xoxb-", "xoxp-", "xoxa-", "xoxe-", "AIza", "glpat-", "sk-"];
-const SCHEMES: &[&str] = &["earer ", "EARER ", "asic ", "SSWS ", "DPoP "];
-/// Parts of names, as they are written in keys and parameters. Each ends its name.
+const SHAPES: &[&str] = &[
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "ghu_",
+    "github_pat_",
+    "xoxb-",
+    "xoxp-",
+    "xoxa-",
+    "xoxe-",
+    "AIza",
+    "glpat-",
+    "sk-proj-",
+    "sk-ant-",
+    "sk_live_",
+    "rk_live_",
+];
+const SCHEMES: &[&str] = &["Bearer ", "bearer ", "BEARER ", "Basic ", "SSWS ", "DPoP "];
+/// Parts of names, as they are written in keys and parameters. Each ends its name. Their first letters are such as are
+/// rare in records, since the search looks for these.
 const FRAGMENTS: &[&str] = &[
-    "oken", "OKEN", "ecret", "ECRET", "assword", "ASSWORD", "asswd", "assphrase", "uthorization", "UTHORIZATION", "ookie",
-    "OOKIE", "ookies", "pikey", "piKey", "pi_key", "pi-key", "pi-Key", "PI_KEY", "PI-KEY", "PIKEY", "ate_key", "ateKey",
-    "etKey", "et_key", "ssKey", "ss_key", "etString", "etBinary", "ssertion", "pwd\"", "\"jwt", "code=", "sig=", "ignature=", "key=",
+    "oken",
+    "OKEN",
+    "ecret",
+    "ECRET",
+    "assword",
+    "ASSWORD",
+    "asswd",
+    "assphrase",
+    "uthorization",
+    "UTHORIZATION",
+    "ookie",
+    "OOKIE",
+    "pikey",
+    "piKey",
+    "pi_key",
+    "pi-key",
+    "pi-Key",
+    "PI_KEY",
+    "PI-KEY",
+    "vate_key",
+    "vateKey",
+    "cretKey",
+    "cret_key",
+    "cessKey",
+    "cess_key",
+    "cretString",
+    "cretBinary",
+    "ssertion",
+    "pwd\"",
+    "\"jwt",
+    "?code=",
+    "&code=",
+    "?sig=",
+    "&sig=",
+    "ignature=",
+    "?key=",
+    "&key=",
 ];
 
 /// Finds and masks secrets.
@@ -174,7 +253,9 @@ fn json_value(bytes: &[u8], at: usize, slashes: usize, mask: &mut impl FnMut((us
             mask((at, at + length), "\"***\"");
         }
         _ => {
-            if let Some((start, end)) = text_at(bytes, at, slashes).filter(|(start, end)| !is_masked(&bytes[*start..*end])) {
+            if let Some((start, end)) =
+                text_at(bytes, at, slashes).filter(|(start, end)| !is_masked(&bytes[*start..*end]))
+            {
                 mask((start, end), MASK);
             }
         }
@@ -261,7 +342,7 @@ mod tests {
     fn secrets_go() {
         let cases = [
             (r#"{"client_secret":"s3cr3t","a":1}"#, r#"{"client_secret":"***","a":1}"#),
-            (r#"{"Authorization": ["Bearer abc", "x"]}"#, r#"{"Authorization": ["***", "***"]}"#),
+            (r#"{"Authorization": ["Bearer abc", "abc"]}"#, r#"{"Authorization": ["***", "***"]}"#),
             (r#"{"password":12345}"#, r#"{"password":"***"}"#),
             (r#"{"x":"{\"password\":\"a\\\"b\",\"y\":\"z\"}"}"#, r#"{"x":"{\"password\":\"***\",\"y\":\"z\"}"}"#),
             (r#"{"newPassword":"a\"b","x":"y"}"#, r#"{"newPassword":"***","x":"y"}"#),

@@ -137,7 +137,12 @@ impl Run<'_> {
             }
             Carrier::Request { token } => {
                 let digest = self.digest.get_or_init(|| id::digest([self.body]));
-                [b"request".to_vec(), token.clone().into(), digest.clone().into_bytes(), self.number().to_le_bytes().to_vec()]
+                [
+                    b"request".to_vec(),
+                    token.clone().into(),
+                    digest.clone().into_bytes(),
+                    self.number().to_le_bytes().to_vec(),
+                ]
             }
         }
     }

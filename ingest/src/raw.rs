@@ -2,7 +2,8 @@
 
 /// The elements of the array at `path`, or the object there, as ranges of `text`. `text` is valid JSON.
 pub(crate) fn inside(text: &[u8], path: &[String]) -> Vec<(usize, usize)> {
-    let Some((start, end)) = path.iter().try_fold((0, text.len()), |(start, end), key| member(text, start, end, key)) else {
+    let Some((start, end)) = path.iter().try_fold((0, text.len()), |(start, end), key| member(text, start, end, key))
+    else {
         return Vec::new();
     };
     if text[start] != b'[' {

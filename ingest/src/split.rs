@@ -6,7 +6,7 @@
 
 use std::io::{self, Read};
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr3};
 
 /// Where a record is. `size` is its whole length, more than is here where it was cut at a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +134,8 @@ impl<R: Read> Chunks<R> {
     fn skip(&mut self) {
         let seen = self.scanner.forget();
         let offset = self.offset;
-        let (_, _, size) = self.skipping.get_or_insert_with(|| (self.window[..self.record_bytes_max + 1].to_vec(), offset, 0));
+        let (_, _, size) =
+            self.skipping.get_or_insert_with(|| (self.window[..self.record_bytes_max + 1].to_vec(), offset, 0));
         *size += seen as u64;
         self.window.drain(..seen);
         self.offset += seen as u64;
@@ -144,7 +145,11 @@ impl<R: Read> Chunks<R> {
 #[derive(Debug)]
 enum Step {
     /// A record at `start..end`; the next one is looked for from `next`.
-    Record { start: usize, end: usize, next: usize },
+    Record {
+        start: usize,
+        end: usize,
+        next: usize,
+    },
     /// Nothing in the bytes before.
     Skip(usize),
     More,
@@ -154,9 +159,14 @@ enum Step {
 enum Mode {
     Lines,
     /// Between the elements of an array, with so many objects open around it.
-    Array { around: u32 },
+    Array {
+        around: u32,
+    },
     /// Behind an envelope's array, until these objects are closed.
-    Tail { open: u32, text: bool },
+    Tail {
+        open: u32,
+        text: bool,
+    },
 }
 
 /// What is being scanned at the front of the window; `at` is how far it has been seen.
@@ -267,7 +277,9 @@ impl Scanner {
         for name in &self.arrays {
             let quoted = bytes.get(key + 1..).unwrap_or_default();
             let same = quoted.len().min(name.len());
-            if bytes.get(key).is_some_and(|b| *b != b'"') || !quoted[..same].eq_ignore_ascii_case(&name.as_bytes()[..same]) {
+            if bytes.get(key).is_some_and(|b| *b != b'"')
+                || !quoted[..same].eq_ignore_ascii_case(&name.as_bytes()[..same])
+            {
                 continue;
             }
             let end = key + 1 + name.len();
@@ -275,7 +287,9 @@ impl Scanner {
             let array = skip(colon + 1);
             match (bytes.get(end), bytes.get(colon), bytes.get(array)) {
                 (Some(b'"'), Some(b':'), Some(b'[')) => return Envelope::Array(array + 1),
-                (Some(b'"'), Some(b':'), None) | (Some(b'"'), None, None) | (None, None, None) => return Envelope::Unclear,
+                (Some(b'"'), Some(b':'), None) | (Some(b'"'), None, None) | (None, None, None) => {
+                    return Envelope::Unclear;
+                }
                 _ => {}
             }
         }
@@ -295,7 +309,11 @@ impl Scanner {
         self.line = 0;
         let end = bytes[..length].trim_ascii_end().len();
         // Printed JSON breaks its lines behind a bracket or comma; a record that is one line does not end in one.
-        if whole && bytes[0] == b'{' && matches!(bytes[..end].last(), Some(b'{' | b'[' | b',')) && is_printed(&bytes[end..], ended) {
+        if whole
+            && bytes[0] == b'{'
+            && matches!(bytes[..end].last(), Some(b'{' | b'[' | b','))
+            && is_printed(&bytes[end..], ended)
+        {
             return self.value(bytes, ended);
         }
         Step::Record { start: 0, end, next: length + 1 }
@@ -306,20 +324,27 @@ impl Scanner {
         let mut value = self.value.take().unwrap_or_default();
         while let Some(&byte) = bytes.get(value.at) {
             if value.text {
-                let Some(next) = memchr2(b'"', b'\\', &bytes[value.at..]) else {
+                let Some(next) = memchr3(b'"', b'\\', b'\n', &bytes[value.at..]) else {
                     value.at = bytes.len();
                     break;
                 };
-                if bytes[value.at + next] == b'\\' {
-                    if value.at + next + 1 >= bytes.len() && !ended {
-                        value.at += next;
+                let at = value.at + next;
+                match bytes[at] {
+                    b'\n' => {
+                        // No JSON text has a bare line end: the value is cut off, and lines begin anew.
+                        self.mode = Mode::Lines;
+                        return Step::Record { start: 0, end: at, next: at };
+                    }
+                    b'\\' if at + 1 >= bytes.len() && !ended => {
+                        value.at = at;
                         break;
                     }
-                    value.at += next + 2;
-                    continue;
+                    b'\\' => value.at = at + 2,
+                    _ => {
+                        value.at = at + 1;
+                        value.text = false;
+                    }
                 }
-                value.at += next + 1;
-                value.text = false;
                 continue;
             }
             match byte {
@@ -397,11 +422,18 @@ mod tests {
     #[test]
     fn every_framing() {
         assert_eq!(texts("{\"a\":1}\n\n{\"b\":2}\r\ntext line\n"), ["{\"a\":1}", "{\"b\":2}", "text line"]);
-        assert_eq!(texts(" [ {\"a\":\"]\"} , {\"b\":[1,{}]} ]\n{\"c\":1}"), ["{\"a\":\"]\"}", "{\"b\":[1,{}]}", "{\"c\":1}"]);
-        assert_eq!(texts("{\"Records\": [{\"a\":\"\\\"}\"},{\"b\":2}], \"x\": {\"y\":1}}\n{\"c\":3}"), ["{\"a\":\"\\\"}\"}", "{\"b\":2}", "{\"c\":3}"]);
+        assert_eq!(
+            texts(" [ {\"a\":\"]\"} , {\"b\":[1,{}]} ]\n{\"c\":1}"),
+            ["{\"a\":\"]\"}", "{\"b\":[1,{}]}", "{\"c\":1}"]
+        );
+        assert_eq!(
+            texts("{\"Records\": [{\"a\":\"\\\"}\"},{\"b\":2}], \"x\": {\"y\":1}}\n{\"c\":3}"),
+            ["{\"a\":\"\\\"}\"}", "{\"b\":2}", "{\"c\":3}"]
+        );
         assert_eq!(texts("{\n  \"a\": 1\n}\n{\"b\":2}"), ["{\n  \"a\": 1\n}", "{\"b\":2}"]);
         assert_eq!(texts("[2025-01-01] text\n[2025-01-02] text"), ["[2025-01-01] text", "[2025-01-02] text"]);
         assert_eq!(texts("{\"a\":\n{\"b\":2}"), ["{\"a\":", "{\"b\":2}"]);
+        assert_eq!(texts("{\"Records\":[{\"a\":\"cut\n{\"b\":2}"), ["{\"a\":\"cut", "{\"b\":2}"]);
         assert_eq!(texts(""), Vec::<String>::new());
     }
 

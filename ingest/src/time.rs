@@ -145,7 +145,17 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_none() {
-        for text in ["", "-", "2026-13-01T00:00:00Z", "2026-04-06T25:00:00Z", "yesterday", "NaN", "inf", "-5", "2026-04-06T07:59:59 CEST"] {
+        for text in [
+            "",
+            "-",
+            "2026-13-01T00:00:00Z",
+            "2026-04-06T25:00:00Z",
+            "yesterday",
+            "NaN",
+            "inf",
+            "-5",
+            "2026-04-06T07:59:59 CEST",
+        ] {
             assert_eq!(micros(text), None, "{text}");
         }
     }

@@ -66,7 +66,14 @@ impl Slots {
     }
 
     /// Walks one element of the exploded array; [`undo`](Self::undo) takes back what it found.
-    pub(crate) fn walk_element(&mut self, trie: &Trie, tape: &[Node<'_>], at: usize, node: u32, number: usize) -> (usize, usize) {
+    pub(crate) fn walk_element(
+        &mut self,
+        trie: &Trie,
+        tape: &[Node<'_>],
+        at: usize,
+        node: u32,
+        number: usize,
+    ) -> (usize, usize) {
         let mark = (self.touched.len(), self.more.len());
         let place = Place { trie, tape, explode: None, nested: 0 };
         self.object(&place, at, node);

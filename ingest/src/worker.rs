@@ -108,10 +108,10 @@ impl Ingest {
             let sample = &body[..body.len().min(SAMPLE_BYTES_MAX)];
             return self.sources.detect(sample).cloned().ok_or(IngestError::Unrecognised);
         }
-        self.sources.get(source).cloned().ok_or_else(|| IngestError::UnknownSource {
-            name: source.to_owned(),
-            near: self.sources.nearest(source),
-        })
+        self.sources
+            .get(source)
+            .cloned()
+            .ok_or_else(|| IngestError::UnknownSource { name: source.to_owned(), near: self.sources.nearest(source) })
     }
 
     /// Admits a body; its records are durable when this returns.

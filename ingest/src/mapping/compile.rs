@@ -18,14 +18,41 @@ use crate::time::Unit;
 type Node<'i> = Spanned<DeValue<'i>>;
 
 const KEYS: &[&str] = &[
-    "title", "about", "unique_id", "flattened", "absent", "explode", "mask", "framing", "recognise", "noise",
-    "columns", "delegation", "flags", "tables", "classify", "cases",
+    "title",
+    "about",
+    "unique_id",
+    "flattened",
+    "absent",
+    "explode",
+    "mask",
+    "framing",
+    "recognise",
+    "noise",
+    "columns",
+    "delegation",
+    "flags",
+    "tables",
+    "classify",
+    "cases",
 ];
 
 /// Columns that the engine fills itself.
 const DERIVED: &[&str] = &[
-    "event_id", "received_at", "event_day", "tenant", "source", "door", "event_index", "flags", "log_partition",
-    "log_offset", "log_index", "delegation", "delegation_depth", "attribution", "raw",
+    "event_id",
+    "received_at",
+    "event_day",
+    "tenant",
+    "source",
+    "door",
+    "event_index",
+    "flags",
+    "log_partition",
+    "log_offset",
+    "log_index",
+    "delegation",
+    "delegation_depth",
+    "attribution",
+    "raw",
 ];
 
 /// Reads and compiles a mapping; `file` names it in errors.
@@ -81,13 +108,14 @@ impl<'a> Compiler<'a> {
         self.keys(root, "", KEYS);
         self.flattened = self.bool(root.get("flattened"), "flattened");
         self.read_tables(root.get("tables"));
-        let explode = self.text(root.get("explode"), "explode").and_then(|(text, at)| self.node_of(&text, at, "explode"));
+        let explode =
+            self.text(root.get("explode"), "explode").and_then(|(text, at)| self.node_of(&text, at, "explode"));
         let columns = self.columns(root.get("columns"), "columns");
         let framing = self.table(root.get("framing"), "framing", &["envelopes", "text"]);
         let envelopes = self.envelopes(framing.and_then(|f| f.get("envelopes")));
         let formats = self.formats(framing.and_then(|f| f.get("text")));
         let flags = self.table(root.get("flags"), "flags", &["no_expiry", "no_owner"]);
-        let mut flag = |c: &mut Self, key| flags.and_then(|f| f.get(key)).map(|v| c.conditions(v, key));
+        let flag = |c: &mut Self, key| flags.and_then(|f| f.get(key)).map(|v| c.conditions(v, key));
         let (no_expiry, no_owner) = (flag(self, "no_expiry"), flag(self, "no_owner"));
         let mut mapping = Mapping {
             name: name.to_owned(),
@@ -182,7 +210,12 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn each<T>(&mut self, value: Option<&Node<'_>>, key: &str, mut f: impl FnMut(&mut Self, &Node<'_>) -> Option<T>) -> Vec<T> {
+    fn each<T>(
+        &mut self,
+        value: Option<&Node<'_>>,
+        key: &str,
+        mut f: impl FnMut(&mut Self, &Node<'_>) -> Option<T>,
+    ) -> Vec<T> {
         let Some(value) = value else { return Vec::new() };
         match value.get_ref().as_array() {
             Some(items) => items.iter().filter_map(|item| f(self, item)).collect(),
@@ -198,7 +231,7 @@ impl<'a> Compiler<'a> {
     fn about(&mut self, value: Option<&Node<'_>>) -> About {
         let keys = ["agent", "user", "delegation", "credential", "caveats"];
         let Some(table) = self.table(value, "about", &keys) else { return About::default() };
-        let mut text = |c: &mut Self, key| c.text(table.get(key), key).map(|(t, _)| t).unwrap_or_default();
+        let text = |c: &mut Self, key| c.text(table.get(key), key).map(|(t, _)| t).unwrap_or_default();
         About {
             agent: text(self, "agent"),
             user: text(self, "user"),
@@ -248,7 +281,10 @@ impl<'a> Compiler<'a> {
         let Some(value) = value else { return Vec::new() };
         let at = value.span().start;
         let paths = self.strings(value, "framing.envelopes");
-        paths.iter().map(|p| (self.slot(p, at, "framing.envelopes"), p.split('.').map(str::to_owned).collect())).collect()
+        paths
+            .iter()
+            .map(|p| (self.slot(p, at, "framing.envelopes"), p.split('.').map(str::to_owned).collect()))
+            .collect()
     }
 
     fn formats(&mut self, value: Option<&Node<'_>>) -> Vec<TextFormat> {
@@ -344,7 +380,7 @@ impl<'a> Compiler<'a> {
         let claims = claims.map(|(path, at)| self.slot(&path, at, "delegation.claims"));
         let hops = self.each(table.get("hops"), "delegation.hops", |c, item| {
             let hop = c.table(Some(item), "delegation.hops", &["kind", "id", "issuer"])?;
-            let mut part = |c: &mut Self, key: &str| hop.get(key).map_or_else(Vec::new, |v| c.terms(v, "delegation.hops"));
+            let part = |c: &mut Self, key: &str| hop.get(key).map_or_else(Vec::new, |v| c.terms(v, "delegation.hops"));
             Some(HopPlan { kind: part(c, "kind"), id: part(c, "id"), issuer: part(c, "issuer") })
         });
         Some(Delegation { claims, hops })

@@ -56,7 +56,10 @@ pub(crate) enum Test {
     Present(bool),
     /// The field is in the record and holds nothing.
     Empty,
-    Like { globs: Vec<String>, is: bool },
+    Like {
+        globs: Vec<String>,
+        is: bool,
+    },
 }
 
 /// `glob → texts`, first match wins.
@@ -235,9 +238,7 @@ impl<'a> Record<'a, '_> {
             Node::Static(StaticNode::I64(value)) => Value::Int(value),
             Node::Static(StaticNode::U64(value)) => i64::try_from(value).map_or(Value::Float(value as f64), Value::Int),
             Node::Static(StaticNode::F64(value)) => Value::Float(value),
-            Node::Array { len, .. } => {
-                self.elements(at, len).find(|v| *v != Value::None).unwrap_or_default()
-            }
+            Node::Array { len, .. } => self.elements(at, len).find(|v| *v != Value::None).unwrap_or_default(),
         }
     }
 

@@ -77,9 +77,9 @@ impl Function {
                 let row = value.as_text().and_then(|text| table.find(&text));
                 row.map_or(Value::None, |row| Value::Text(Cow::Borrowed(&table.rows[row][0])))
             }
-            Function::Hash => value.into_text().map_or(Value::None, |text| {
-                Value::Text(Cow::Owned(keyed_hash(record.secret_key, &text)))
-            }),
+            Function::Hash => value
+                .into_text()
+                .map_or(Value::None, |text| Value::Text(Cow::Owned(keyed_hash(record.secret_key, &text)))),
             Function::Jwt(claim) => decoded(value, |text| jwt_payload(text), claim),
             Function::Base64(key) => decoded(value, decode64, key),
             Function::Lower => cut(value, |text| Some(Cow::Owned(text.to_lowercase()))),
@@ -88,15 +88,21 @@ impl Function {
             Function::IpOnly => {
                 cut(value, |text| Some(address(text)).filter(|a| a.parse::<IpAddr>().is_ok()).map(Cow::Borrowed))
             }
-            Function::Before(at) => cut(value, |text| Some(text.split(at.as_str()).next().unwrap_or(text).trim().into())),
+            Function::Before(at) => {
+                cut(value, |text| Some(text.split(at.as_str()).next().unwrap_or(text).trim().into()))
+            }
             Function::After(at) => cut(value, |text| text.split_once(at.as_str()).map(|(_, after)| after.into())),
             Function::Last(at) => cut(value, |text| text.rsplit(at.as_str()).next().map(Cow::Borrowed)),
             Function::Part(at, n) => cut(value, |text| text.split(at.as_str()).nth(*n).map(Cow::Borrowed)),
-            Function::Split(at) => {
-                cut(value, |text| text.split(|c: char| at.contains(&c)).map(str::trim).find(|p| !p.is_empty()).map(Cow::Borrowed))
+            Function::Split(at) => cut(value, |text| {
+                text.split(|c: char| at.contains(&c)).map(str::trim).find(|p| !p.is_empty()).map(Cow::Borrowed)
+            }),
+            Function::StripPrefix(prefix) => {
+                cut(value, |text| Some(text.strip_prefix(prefix.as_str()).unwrap_or(text).into()))
             }
-            Function::StripPrefix(prefix) => cut(value, |text| Some(text.strip_prefix(prefix.as_str()).unwrap_or(text).into())),
-            Function::StripSuffix(suffix) => cut(value, |text| Some(text.strip_suffix(suffix.as_str()).unwrap_or(text).into())),
+            Function::StripSuffix(suffix) => {
+                cut(value, |text| Some(text.strip_suffix(suffix.as_str()).unwrap_or(text).into()))
+            }
             Function::UrlPath => cut(value, |text| Some(Cow::Borrowed(url_path(text)))),
             Function::Capture(regex) => {
                 let regex = &record.regexes[*regex];

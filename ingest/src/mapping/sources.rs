@@ -43,7 +43,8 @@ impl Sources {
             Err(error) => return errors.push(file_error(folder, error)),
         };
         let mut paths: Vec<_> = entries.filter_map(|entry| entry.ok().map(|e| e.path())).collect();
-        paths.retain(|p| p.extension().is_some_and(|e| e == "toml") && !p.to_string_lossy().ends_with(".fixtures.toml"));
+        paths
+            .retain(|p| p.extension().is_some_and(|e| e == "toml") && !p.to_string_lossy().ends_with(".fixtures.toml"));
         paths.sort();
         for path in paths {
             let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
@@ -82,7 +83,9 @@ impl Sources {
         for mapping in self.iter() {
             let Piece { records, .. } = split(sample, mapping.array_keys());
             let records = records.iter().take(SAMPLE_RECORDS_MAX);
-            let score = records.filter_map(|r| recognises(mapping, &sample[r.start..r.end])).fold((0, 0), |sum, asked| (sum.0 + 1, sum.1 + asked));
+            let score = records
+                .filter_map(|r| recognises(mapping, &sample[r.start..r.end]))
+                .fold((0, 0), |sum, asked| (sum.0 + 1, sum.1 + asked));
             if score.0 > 0 && best.as_ref().is_none_or(|(found, _)| score > *found) {
                 best = Some((score, mapping));
             }

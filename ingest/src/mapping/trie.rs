@@ -126,9 +126,8 @@ impl Keys {
         }
         let buckets = (self.entries.len() * 4).next_power_of_two();
         self.entries.sort_by_key(|(key, _)| bucket(key, buckets));
-        self.starts = (0..=buckets)
-            .map(|b| self.entries.partition_point(|(key, _)| bucket(key, buckets) < b) as u16)
-            .collect();
+        self.starts =
+            (0..=buckets).map(|b| self.entries.partition_point(|(key, _)| bucket(key, buckets) < b) as u16).collect();
     }
 
     #[inline]
@@ -146,7 +145,10 @@ impl Keys {
 fn bucket(key: &[u8], buckets: usize) -> usize {
     let fold = |i: usize| usize::from(key.get(i).copied().unwrap_or(0) | 0x20);
     let last = key.len().wrapping_sub(1);
-    (key.len().wrapping_mul(7) ^ fold(0).wrapping_mul(31) ^ fold(key.len() / 2).wrapping_mul(113) ^ fold(last).wrapping_mul(59))
+    (key.len().wrapping_mul(7)
+        ^ fold(0).wrapping_mul(31)
+        ^ fold(key.len() / 2).wrapping_mul(113)
+        ^ fold(last).wrapping_mul(59))
         & (buckets - 1)
 }
 

@@ -60,7 +60,8 @@ impl Run<'_> {
         let masker = masked.then_some(&self.mapping.masker);
         rows.time(col::time, time);
         let mut text_of_column = String::new();
-        let mut clean = |text: &str| masker.is_some_and(|m| m.mask(text, &mut text_of_column) > 0).then(|| text_of_column.clone());
+        let mut clean =
+            |text: &str| masker.is_some_and(|m| m.mask(text, &mut text_of_column) > 0).then(|| text_of_column.clone());
         rows.str(col::action, clean(&action).as_deref().unwrap_or(&action));
         for column in columns {
             if !rows.is_set(column.index) {
@@ -214,18 +215,24 @@ fn derive(rows: &mut RowBuilder, texts: &Texts, mapping: &Mapping, action: &str,
     text(col::effect, effect);
     text(col::outcome, "unknown");
     let service = texts.user_kind == "service" || texts.user_kind == "system";
-    text(col::actor_kind, match (texts.agent.is_empty(), texts.user.is_empty()) {
-        (false, _) => "agent",
-        (true, false) if service => "service",
-        (true, false) => "user",
-        (true, true) => "unknown",
-    });
-    rows.str(col::attribution, match (texts.agent.is_empty(), texts.user.is_empty()) {
-        (false, false) => "both",
-        (false, true) => "agent_only",
-        (true, false) => "user_only",
-        (true, true) => "none",
-    });
+    text(
+        col::actor_kind,
+        match (texts.agent.is_empty(), texts.user.is_empty()) {
+            (false, _) => "agent",
+            (true, false) if service => "service",
+            (true, false) => "user",
+            (true, true) => "unknown",
+        },
+    );
+    rows.str(
+        col::attribution,
+        match (texts.agent.is_empty(), texts.user.is_empty()) {
+            (false, false) => "both",
+            (false, true) => "agent_only",
+            (true, false) => "user_only",
+            (true, true) => "none",
+        },
+    );
     let mut number = |column, value| {
         if !rows.is_set(column) {
             rows.i32(column, value);
@@ -314,6 +321,8 @@ mod tests {
     #[test]
     fn every_column_a_mapping_fills_has_a_kind_it_can_fill() {
         let fillable = |kind| matches!(kind, Kind::Str | Kind::Strs | Kind::Time | Kind::I32 | Kind::I64);
-        assert!(TABLE.columns.iter().filter(|c| c.name != "event_day" && c.name != "delegation").all(|c| fillable(c.kind)));
+        assert!(
+            TABLE.columns.iter().filter(|c| c.name != "event_day" && c.name != "delegation").all(|c| fillable(c.kind))
+        );
     }
 }

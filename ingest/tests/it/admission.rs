@@ -1,0 +1,77 @@
+//! Admission through a log on a disk: receipts, duplicates, the HTTP door.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use ingest::{Config, Ingest, Sources};
+use lake::clock::Clock;
+use lake::files::disk::Disk;
+use lake::log::{Log, LogConfig};
+use schemas::{Holder, Principal, Verb};
+use serde_json::Value;
+use tower::ServiceExt;
+
+use crate::support::{KEY, RECEIVED_AT};
+
+const RECORD: &str = r#"{"start_time":"2025-12-03T10:11:12Z","method":"GET","path":"/a","response_code":200,"response_flags":"-","request_id":"r-1"}"#;
+
+struct Door {
+    router: axum::Router,
+    _folder: tempfile::TempDir,
+}
+
+fn door(verbs: Vec<Verb>) -> Door {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = Clock::manual(RECEIVED_AT);
+    let log = folder.path().join("log");
+    let (log, _) = Log::open(Arc::new(Disk::default()), log, &LogConfig::default(), clock.clone(), &[]).expect("a log");
+    let config = Config::default();
+    let sources = Sources::load(None).expect("the built-in mappings are right");
+    let ingest = Arc::new(Ingest::new(log, sources, clock, KEY, &config));
+    let principal = Principal { name: "t".into(), tenant: "acme".into(), holder: Holder::Machine, verbs };
+    Door { router: ingest::http::routes(ingest, &config).layer(Extension(principal)), _folder: folder }
+}
+
+impl Door {
+    async fn post(&self, path: &str, body: impl Into<String>) -> (StatusCode, Value) {
+        let request = Request::post(path).body(Body::from(body.into())).expect("a request");
+        let response = self.router.clone().oneshot(request).await.expect("a router cannot fail");
+        let status = response.status();
+        let bytes = response.into_body().collect().await.expect("a body").to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+}
+
+#[tokio::test]
+async fn every_record_is_accounted_for() {
+    let door = door(vec![Verb::Ingest]);
+    let body = format!("{RECORD}\n{RECORD}\n{}\nnot a record\n", RECORD.replace("/a", "/b"));
+    let (status, receipt) = door.post("/v1/ingest/envoy", body).await;
+    assert_eq!(status, StatusCode::OK, "{receipt}");
+    let counts = ["received", "mapped", "noise", "quarantined", "duplicates", "conflicts", "events"];
+    let counts: Vec<i64> = counts.iter().map(|c| receipt[c].as_i64().expect("a count")).collect();
+    assert_eq!(counts, [4, 2, 0, 1, 1, 1, 2], "{receipt}");
+    let results: Vec<&str> =
+        receipt["results"].as_array().expect("a list").iter().filter_map(|r| r["result"].as_str()).collect();
+    assert_eq!(results, ["duplicate", "conflict", "quarantined"]);
+    let (_, again) = door.post("/v1/ingest/auto", RECORD).await;
+    assert_eq!((&again["duplicates"], &again["source"]), (&1.into(), &"envoy".into()));
+}
+
+#[tokio::test]
+async fn errors_say_what_to_do() {
+    let door = door(vec![Verb::Ingest]);
+    let (status, problem) = door.post("/v1/ingest/envoi", RECORD).await;
+    assert_eq!(
+        (status, problem["detail"].as_str()),
+        (StatusCode::NOT_FOUND, Some("there is no source `envoi`; did you mean `envoy`?"))
+    );
+    assert_eq!(door.post("/v1/ingest/envoy", "").await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(door.post("/v1/ingest/auto", "hello").await.0, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(door.post("/v1/ingest/envoy", " ".repeat(65 << 20)).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+    let stranger = self::door(vec![Verb::Query]);
+    assert_eq!(stranger.post("/v1/ingest/envoy", RECORD).await.0, StatusCode::FORBIDDEN);
+}
