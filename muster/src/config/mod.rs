@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use load::{Problems, load};
+pub(crate) use load::load;
 pub(crate) use secrets::resolve as resolve_secrets;
 
 /// All sections.

@@ -124,9 +124,9 @@ impl Story<'_> {
         ] {
             let query = format!("SELECT * FROM agents WHERE agent_id IN ('{}', '{}')", agent.id, agent.consumer);
             print(&format!("   {}: {why}\n", agent.name))?;
-            for found in self.node.query.sql(TENANTS[0], &query).await?.rows_as::<query::Agent>()? {
+            for found in self.node.query.sql(TENANTS[0], &query).await?.rows_as::<query::roster::Agent>()? {
                 for (flag, known, fact) in found.flags() {
-                    if known == query::Known::Yes {
+                    if known == query::roster::Known::Yes {
                         print(&format!("{}\n", wrapped(&format!("{flag}: {fact}"), "          ")))?;
                     }
                 }
