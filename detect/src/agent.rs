@@ -10,6 +10,7 @@ use crate::session::{CALLS_MAX, Session};
 
 const SLOTS_MAX: u32 = 256;
 pub(crate) const ACTIONS_MAX: usize = 64;
+const NAME_CHARS_MAX: usize = 64;
 const SESSIONS_MAX: usize = 4;
 const RAISED_MAX: usize = 16;
 /// How many ordinary sessions a dismissed alert counts for.
@@ -18,6 +19,8 @@ const DISMISSED_WEIGHT: u32 = 3;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Agent {
     pub(crate) tenant: u64,
+    /// The name that its records last gave, cut; empty until one does. Many records of an agent give its id alone.
+    pub(crate) name: String,
     pub(crate) first: i64,
     pub(crate) last: i64,
     /// Sessions learned.
@@ -52,6 +55,7 @@ impl Agent {
     pub(crate) fn new(tenant: u64, time: i64) -> Self {
         Agent {
             tenant,
+            name: String::new(),
             first: time,
             last: time,
             sessions: 0,
@@ -62,6 +66,15 @@ impl Agent {
             actions_forgotten: false,
             open: Vec::new(),
             raised: Vec::new(),
+        }
+    }
+
+    /// Remembers the name that a record gives.
+    #[inline]
+    pub(crate) fn call_it(&mut self, name: &str) {
+        if self.name != name {
+            self.name.clear();
+            self.name.extend(name.chars().take(NAME_CHARS_MAX));
         }
     }
 
@@ -153,6 +166,7 @@ impl Agent {
 
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>()
+            + self.name.capacity()
             + self.habits.table.bytes()
             + self.actions.capacity() * size_of::<Done>()
             + self.raised.capacity() * size_of::<Raised>()

@@ -73,7 +73,7 @@ fn describe(config: &Config, symbols: &Symbols, agent: &Agent, tenant: &Tenant, 
     let agent_id = events.agent_id.value(at);
     let action = events.action.value(at);
     let case = Case {
-        who: text(events.agent_name, at).unwrap_or(agent_id),
+        who: if agent.name.is_empty() { agent_id } else { &agent.name },
         action: symbols.name_or(row.call.action, action),
         effect: events.effect.value(at),
         outcome: events.outcome.value(at),
@@ -103,7 +103,7 @@ fn describe(config: &Config, symbols: &Symbols, agent: &Agent, tenant: &Tenant, 
         log_offset: events.log_offset.value(at),
         log_index: events.log_index.value(at),
         agent_id: Some(agent_id.to_owned()),
-        agent_name: owned(events.agent_name),
+        agent_name: (!agent.name.is_empty()).then(|| agent.name.clone()),
         user_id: owned(events.user_id),
         credential_id: owned(events.credential_id),
         session_id: owned(events.session_id),

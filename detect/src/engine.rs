@@ -132,6 +132,9 @@ impl Engine {
         let Engine { config, keyed, agents, tenants, symbols, rules_digest, .. } = self;
         let agent = agents.get_mut(&key).expect("the agent was admitted");
         let tenant = tenants.get_mut(&tenant_key).expect("the tenant was admitted");
+        if let Some(name) = text(events.agent_name, at) {
+            agent.call_it(name);
+        }
         join_cohort(config, *keyed, agent, &mut tenant.pending, tenant_key, events, at);
 
         let session_key = session_key(*keyed, events, at);

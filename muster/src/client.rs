@@ -77,7 +77,8 @@ impl Client {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Reply> {
-        let response = request.header(TENANT_HEADER, &self.tenant).send().await.context("the server does not answer")?;
+        let response =
+            request.header(TENANT_HEADER, &self.tenant).send().await.context("the server does not answer")?;
         let status = response.status();
         let truncated = response.headers().get("x-truncated").is_some_and(|value| value == "true");
         let mut answer = Vec::new();

@@ -60,11 +60,11 @@ impl Node {
         let groups = ["lake", detection::GROUP, "respond"];
         let (log, recovery) = Log::open(files.clone(), folder.join("log"), &config.log, clock.clone(), &groups)?;
         tracing::info!(?recovery, "the log is open");
-        let (control, recovery) =
-            Log::open(files.clone(), folder.join("control"), &config.log, clock.clone(), &[])?;
+        let (control, recovery) = Log::open(files.clone(), folder.join("control"), &config.log, clock.clone(), &[])?;
         tracing::info!(?recovery, "the control log is open");
         let lake =
-            Lake::open_folder(files.clone(), folder.join("lake"), log.clone(), clock.clone(), config.lake.clone()).await?;
+            Lake::open_folder(files.clone(), folder.join("lake"), log.clone(), clock.clone(), config.lake.clone())
+                .await?;
         let sources = load_sources(&config)?;
         let key = installation_key(&folder)?;
         let ingest = Arc::new(Ingest::new(log.clone(), sources, clock.clone(), key, &config.ingest));
@@ -173,7 +173,9 @@ impl Node {
         let roles: serde_json::Map<String, Value> = self
             .positions()
             .into_iter()
-            .map(|(role, position)| (role.to_owned(), json!({"position": position, "behind": end.saturating_sub(position)})))
+            .map(|(role, position)| {
+                (role.to_owned(), json!({"position": position, "behind": end.saturating_sub(position)}))
+            })
             .collect();
         Ok(json!({
             "ready": self.ready().is_ok(),

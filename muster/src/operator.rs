@@ -16,7 +16,10 @@ use crate::node::Node;
 use crate::server::problem;
 
 pub(crate) fn routes(node: Arc<Node>) -> Router {
-    Router::new().route("/operator/ingest/{source}", post(ingest_file)).route("/operator/settle", post(settle)).with_state(node)
+    Router::new()
+        .route("/operator/ingest/{source}", post(ingest_file))
+        .route("/operator/settle", post(settle))
+        .with_state(node)
 }
 
 /// Where a piece of a file comes from.

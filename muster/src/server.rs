@@ -89,7 +89,10 @@ fn limited(router: Router, node: &Arc<Node>) -> Router {
             let slots = slots.clone();
             async move {
                 let Ok(_slot) = slots.try_acquire() else {
-                    return problem(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once; try again in a second");
+                    return problem(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "too many requests at once; try again in a second",
+                    );
                 };
                 match tokio::time::timeout(patience, next.run(request)).await {
                     Ok(response) => response,

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::DateTime;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -78,9 +79,13 @@ pub(crate) fn of_tenant(
         .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
         .build_arc()?;
     // The views hold the planner; its catalog is another one, or the two would keep each other alive.
-    let planner = SessionStateBuilder::new_from_existing(base.clone()).with_runtime_env(runtime).build();
+    let mut planner = SessionStateBuilder::new_from_existing(base.clone()).with_runtime_env(runtime).build();
+    // What `now()` says, also in a filter that is pushed down to the files.
+    planner.mark_start_execution();
+    planner.execution_props_mut().query_execution_start_time = DateTime::from_timestamp_micros(now);
     let catalogs = Arc::new(MemoryCatalogProviderList::new());
-    let state = SessionStateBuilder::new_from_existing(planner.clone()).with_catalog_list(catalogs.clone()).build();
+    let mut state = SessionStateBuilder::new_from_existing(planner.clone()).with_catalog_list(catalogs.clone()).build();
+    *state.execution_props_mut() = planner.execution_props().clone();
     let views = Views { tenant: tenant.to_owned(), snapshot, now, planner: Arc::new(planner) };
     let catalog = MemoryCatalogProvider::new();
     catalog.register_schema(SCHEMA, Arc::new(views))?;

@@ -86,14 +86,18 @@ pub(crate) fn story(alert: &Value) -> String {
     let number = |name: &str| alert.get(name).and_then(Value::as_f64).unwrap_or(0.0);
     let mut story = format!("{}\n\n{}\n\n", text("title"), text("explanation"));
     let (score, threshold, p_value) = (number("score"), number("threshold"), number("p_value"));
-    story.push_str(&format!("score      {score:.1} bits (an alert needs {threshold:.1}; by chance p = {p_value:.2e})\n"));
+    story.push_str(&format!(
+        "score      {score:.1} bits (an alert needs {threshold:.1}; by chance p = {p_value:.2e})\n"
+    ));
     let terms: Vec<Value> = serde_json::from_str(&text("terms")).unwrap_or_default();
     for term in &terms {
         let bits = term.get("bits").and_then(Value::as_f64).unwrap_or(0.0);
         let part = |name: &str| term.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
         story.push_str(&format!("  {bits:6.1}   {}: {}\n", part("name"), part("text")));
     }
-    for (label, column) in [("agent", "agent_id"), ("user", "user_id"), ("credential", "credential_id"), ("session", "session_id")] {
+    for (label, column) in
+        [("agent", "agent_id"), ("user", "user_id"), ("credential", "credential_id"), ("session", "session_id")]
+    {
         story.push_str(&format!("{label:10} {}\n", text(column)));
     }
     story.push_str(&format!("time       {}\nalert      {}\n", text("time"), text("alert_id")));

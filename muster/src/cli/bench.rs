@@ -39,7 +39,13 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
         None => Box::new(std::io::stdout().lock()),
     };
     let mut out = std::io::BufWriter::with_capacity(1 << 20, out);
-    let spec = Spec { events: command.events, agents: command.agents, seed: command.seed, source: command.source, ..Spec::default() };
+    let spec = Spec {
+        events: command.events,
+        agents: command.agents,
+        seed: command.seed,
+        source: command.source,
+        ..Spec::default()
+    };
     let mut generator = Generator::new(spec);
     let mut record = Vec::new();
     while generator.write_record(&mut record) {

@@ -111,7 +111,10 @@ fn configure(config: &mut Config, folder: &std::path::Path, receiver: &Receiver)
 
 fn make_tokens(tokens: &Tokens, tenant: &str) -> Result<TenantTokens> {
     let make = |use_: &str, verbs| tokens.create(&format!("{tenant}-{use_}"), tenant, Holder::Machine, verbs);
-    Ok(TenantTokens { history: make("history", vec![Verb::Ingest])?, gateway: make("gateway", vec![Verb::Ingest, Verb::Act])? })
+    Ok(TenantTokens {
+        history: make("history", vec![Verb::Ingest])?,
+        gateway: make("gateway", vec![Verb::Ingest, Verb::Act])?,
+    })
 }
 
 async fn tell(
@@ -184,7 +187,12 @@ async fn post(http: &reqwest::Client, url: &str, token: &str, batch: &Batch) -> 
     let receipt: serde_json::Value = response.json().await?;
     ensure!(status.is_success(), "the door answered {status}: {receipt}");
     let mapped = receipt["mapped"].as_u64().unwrap_or(0) as usize;
-    ensure!(mapped == batch.records, "only {mapped} of {} {} records became events: {receipt}", batch.records, batch.source.name());
+    ensure!(
+        mapped == batch.records,
+        "only {mapped} of {} {} records became events: {receipt}",
+        batch.records,
+        batch.source.name()
+    );
     Ok(())
 }
 

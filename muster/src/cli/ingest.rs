@@ -73,7 +73,8 @@ pub(crate) async fn run(command: &IngestFiles, config: Config) -> Result<ExitCod
 
 /// All sources, or every mistake in the user's own mapping files.
 pub(crate) fn load_sources(config: &Config) -> Result<Sources> {
-    let listed = |errors: Vec<ingest::MappingError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let listed =
+        |errors: Vec<ingest::MappingError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     Sources::load(config.ingest.sources_folder.as_deref()).map_err(|errors| anyhow::anyhow!("{}", listed(errors)))
 }
 
@@ -142,7 +143,13 @@ async fn send(
 fn in_quarantine(path: &Path, first: i64, result: &Value) -> String {
     let record = first + result["record"].as_i64().unwrap_or(0);
     let text = |name: &str| result[name].as_str().unwrap_or("").to_owned();
-    format!("{}: record {record} is in quarantine: {} {} {}", path.display(), text("reason"), text("field"), text("detail"))
+    format!(
+        "{}: record {record} is in quarantine: {} {} {}",
+        path.display(),
+        text("reason"),
+        text("field"),
+        text("detail")
+    )
 }
 
 async fn post(access: &Access, tenant: &str, source: &str, path: &Path, offset: u64, body: Vec<u8>) -> Result<Value> {

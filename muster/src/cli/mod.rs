@@ -143,7 +143,8 @@ fn read_config(path: Option<PathBuf>, data: Option<PathBuf>) -> Result<Config> {
     let default = PathBuf::from("muster.toml");
     let path = path.or_else(|| default.exists().then_some(default));
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-    let environment: Vec<(String, String)> = std::env::vars().filter(|(name, _)| name.starts_with("MUSTER__")).collect();
+    let environment: Vec<(String, String)> =
+        std::env::vars().filter(|(name, _)| name.starts_with("MUSTER__")).collect();
     let mut config = load(path.as_deref(), &environment)?;
     if let Some(folder) = data {
         config.data.folder = folder;
@@ -153,9 +154,7 @@ fn read_config(path: Option<PathBuf>, data: Option<PathBuf>) -> Result<Config> {
 
 /// `docs/command-line.md`, from the commands' own help texts.
 pub(crate) fn reference() -> String {
-    let mut page = String::from(
-        "# Command line\n\nGenerated from the code; do not edit (`muster docs` writes it).\n",
-    );
+    let mut page = String::from("# Command line\n\nGenerated from the code; do not edit (`muster docs` writes it).\n");
     let mut command = <Cli as clap::CommandFactory>::command().term_width(100);
     command.build();
     describe(&mut page, &mut command, "");

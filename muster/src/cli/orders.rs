@@ -85,7 +85,9 @@ async fn act(command: &OrdersCommand, access: &Access, tenant: &str) -> Result<E
                     let body = serde_json::to_vec(&json!({"reason": release.reason}))?;
                     client.post(&format!("/v1/orders/{}/release", release.id), body).await?;
                 }
-                Access::Folder(_) => bail!("no server runs on this data folder: start `muster serve` and release the order there"),
+                Access::Folder(_) => {
+                    bail!("no server runs on this data folder: start `muster serve` and release the order there")
+                }
             }
             output::print(&format!("released {}\n", release.id))?;
         }

@@ -36,7 +36,9 @@ pub(crate) async fn run(command: &Serve, mut config: Config) -> Result<ExitCode>
     if tokens.is_empty() {
         let verbs = vec![Verb::Ingest, Verb::Act, Verb::Query, Verb::Deny, Verb::Order, Verb::Approve, Verb::Admin];
         let token = tokens.create("first", "default", Holder::Person, verbs)?;
-        complain(&format!("first start: this token is shown once and may do everything in tenant `default`:\n\n  {token}\n"));
+        complain(&format!(
+            "first start: this token is shown once and may do everything in tenant `default`:\n\n  {token}\n"
+        ));
     }
     complain(&format!("muster listens on http://{address} and keeps its data in {}", folder.display()));
 

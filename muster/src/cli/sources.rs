@@ -37,11 +37,14 @@ pub(crate) fn run(command: &SourcesCommand, config: &Config) -> Result<ExitCode>
         }
         SourcesCommand::Show { name } => {
             let sources = load_sources(config)?;
-            let mapping = sources.get(name).with_context(|| format!("there is no source `{name}`{}", sources.nearest(name)))?;
+            let mapping =
+                sources.get(name).with_context(|| format!("there is no source `{name}`{}", sources.nearest(name)))?;
             output::print(&mapping.describe())?;
             Ok(ExitCode::SUCCESS)
         }
-        SourcesCommand::Test { folder } => test(folder.clone().or_else(|| config.ingest.sources_folder.clone()), config),
+        SourcesCommand::Test { folder } => {
+            test(folder.clone().or_else(|| config.ingest.sources_folder.clone()), config)
+        }
     }
 }
 

@@ -39,7 +39,11 @@ pub(crate) async fn run(command: &Status, config: Config) -> Result<ExitCode> {
 fn text(status: &Value, serving: bool) -> String {
     let mut text = format!(
         "{}; tenant {}\n\n",
-        if serving { "a server runs on this data folder" } else { "no server runs; the folder was opened for this answer" },
+        if serving {
+            "a server runs on this data folder"
+        } else {
+            "no server runs; the folder was opened for this answer"
+        },
         status["tenant"].as_str().unwrap_or("-")
     );
     text.push_str(&ledger(&rows(&status["ledger"])));
@@ -74,7 +78,11 @@ pub(crate) fn ledger(rows: &[Value]) -> String {
     text.push('\n');
     let mut sum = [0i64; 7];
     for row in rows {
-        text.push_str(&format!("{:10} {:18}", row["door"].as_str().unwrap_or("-"), row["source"].as_str().unwrap_or("-")));
+        text.push_str(&format!(
+            "{:10} {:18}",
+            row["door"].as_str().unwrap_or("-"),
+            row["source"].as_str().unwrap_or("-")
+        ));
         for (total, count) in sum.iter_mut().zip(COUNTS) {
             let value = row[count].as_i64().unwrap_or(0);
             *total += value;

@@ -28,7 +28,8 @@ pub(crate) fn load(path: Option<&Path>, environment: &[(String, String)]) -> Res
         None => (String::new(), String::new()),
         Some(path) => {
             let shown = path.display().to_string();
-            let text = std::fs::read_to_string(path).map_err(|e| Problems(vec![format!("cannot read {shown}: {e}")]))?;
+            let text =
+                std::fs::read_to_string(path).map_err(|e| Problems(vec![format!("cannot read {shown}: {e}")]))?;
             (text, shown)
         }
     };
@@ -139,7 +140,10 @@ mod tests {
     fn unknown_keys_are_named_with_the_nearest_known_one() {
         let found = problems("[server]\nlisten_adress = \"127.0.0.1:1\"\n[lgo]\nx = 1\n");
         assert_eq!(found.len(), 2, "{found:?}");
-        assert!(found.iter().any(|p| p.contains("server.listen_adress") && p.contains("`listen_address`")), "{found:?}");
+        assert!(
+            found.iter().any(|p| p.contains("server.listen_adress") && p.contains("`listen_address`")),
+            "{found:?}"
+        );
         assert!(found.iter().any(|p| p.contains("lgo") && p.contains("`log`")), "{found:?}");
     }
 

@@ -89,7 +89,12 @@ impl Config {
         if self.server.body_bytes_max == 0 || self.server.requests_max == 0 || self.server.request_secs == 0 {
             problems.push("server: limits must be at least 1".to_owned());
         }
-        for (section, found) in [("respond", self.respond.problems()), ("lake", self.lake.problems()), ("log", self.log.problems()), ("query", self.query.problems())] {
+        for (section, found) in [
+            ("respond", self.respond.problems()),
+            ("lake", self.lake.problems()),
+            ("log", self.log.problems()),
+            ("query", self.query.problems()),
+        ] {
             problems.extend(found.into_iter().map(|problem| format!("{section}.{problem}")));
         }
         problems

@@ -27,7 +27,12 @@ fn section(page: &mut String, value: &Value, root: &Schema, defaults: &Value, pa
     }
     for (key, property) in keys {
         let default = defaults.get(key).map_or_else(String::new, |d| format!("`{d}`"));
-        page.push_str(&format!("| `{key}` | {} | {}{} |\n", default.replace('|', "\\|"), doc(property), items(property, root)));
+        page.push_str(&format!(
+            "| `{key}` | {} | {}{} |\n",
+            default.replace('|', "\\|"),
+            doc(property),
+            items(property, root)
+        ));
     }
     for (key, property) in properties.iter().filter(|(_, property)| is_table(property)) {
         let place = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
@@ -42,7 +47,9 @@ fn doc(value: &Value) -> String {
 
 /// The keys of a list's entries, each with its meaning.
 fn items(property: &Value, root: &Schema) -> String {
-    let Some(entry) = resolve(property, root).get("items").map(|items| resolve(items, root)) else { return String::new() };
+    let Some(entry) = resolve(property, root).get("items").map(|items| resolve(items, root)) else {
+        return String::new();
+    };
     let Some(properties) = entry.get("properties").and_then(Value::as_object) else { return String::new() };
     let keys: Vec<String> = properties.iter().map(|(key, value)| format!("`{key}` {}", doc(value))).collect();
     format!(" Each entry has: {}", keys.join(" "))

@@ -55,11 +55,16 @@ async fn bad_input_gets_a_clear_answer_and_stops_nothing() {
     assert_eq!((status, counts(&receipt)), (200, [1, 1, 0, 0, 0]), "other bytes are kept: {receipt}");
     assert_eq!(receipt["conflicts"].as_i64(), Some(1), "{receipt}");
 
-    let rows = server.sql(&token, "SELECT agent_id, flags FROM events WHERE source_event_id = 'twice' ORDER BY agent_id").await;
+    let rows = server
+        .sql(&token, "SELECT agent_id, flags FROM events WHERE source_event_id = 'twice' ORDER BY agent_id")
+        .await;
     assert_eq!(rows.len(), 2, "the reused id hides nothing: {rows:?}");
     assert!(rows[1]["flags"].to_string().contains("id_conflict"), "{rows:?}");
     let ledger = server
-        .sql(&token, "SELECT sum(received) AS r, sum(mapped + noise + quarantined + duplicates) AS s FROM ingest_ledger")
+        .sql(
+            &token,
+            "SELECT sum(received) AS r, sum(mapped + noise + quarantined + duplicates) AS s FROM ingest_ledger",
+        )
         .await;
     assert_eq!(ledger[0]["r"], ledger[0]["s"]);
     let quarantined = server.sql(&token, "SELECT reason, size_bytes FROM quarantine ORDER BY size_bytes").await;

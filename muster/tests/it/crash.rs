@@ -66,7 +66,8 @@ async fn write(url: String, token: String, writer: u64, sent: Ids, acknowledged:
     let http = reqwest::Client::new();
     for batch in 0..1_000 {
         let ids: Vec<String> = (0..RECORDS_A_POST).map(|i| format!("{writer}-{batch}-{i}")).collect();
-        let lines: Vec<String> = ids.iter().map(|id| envoy_record(id, &format!("agent-{}", writer % 7), "/invoices/1")).collect();
+        let lines: Vec<String> =
+            ids.iter().map(|id| envoy_record(id, &format!("agent-{}", writer % 7), "/invoices/1")).collect();
         let body = lines.join("\n");
         sent.lock().expect("is free").extend(ids.iter().cloned());
         for _ in 0..1 + batch % 2 {

@@ -17,8 +17,21 @@ const EDGES: &[(&str, &[&str])] = &[
 
 /// What a pure crate's code must not name: IO, clocks, async, the environment, chance.
 const IMPURE: &[&str] = &[
-    "std::fs", "std::io", "std::net", "std::env", "std::process", "std::thread", "SystemTime", "Instant::now", "Utc::now",
-    "tokio", "async fn", ".await", "getrandom", "fastrand", "println!",
+    "std::fs",
+    "std::io",
+    "std::net",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "SystemTime",
+    "Instant::now",
+    "Utc::now",
+    "tokio",
+    "async fn",
+    ".await",
+    "getrandom",
+    "fastrand",
+    "println!",
 ];
 
 fn root() -> PathBuf {

@@ -156,3 +156,16 @@ async fn deep_queries_do_not_kill_the_process() {
         world.refused("acme", &text).await;
     }
 }
+
+/// `now()` is the installation's clock, in a filter that is pushed down to the files too.
+#[tokio::test]
+async fn now_is_the_clock_in_files_and_log() {
+    let world = World::new(QueryConfig::default()).await;
+    world.append(&[row("1", "acme", "a")]).await;
+    world.lake.flush().await.unwrap();
+    world.append(&[row("2", "acme", "a")]).await;
+    let recent = "SELECT count(*) AS n FROM events WHERE time > now() - INTERVAL '1 hour'";
+    assert_eq!(world.lines("acme", recent).await, [r#"{"n":2}"#]);
+    let later = "SELECT count(*) AS n FROM events WHERE time > now() + INTERVAL '1 hour'";
+    assert_eq!(world.lines("acme", later).await, [r#"{"n":0}"#]);
+}

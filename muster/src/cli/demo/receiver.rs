@@ -41,7 +41,8 @@ impl Receiver {
         let (sender, calls) = mpsc::channel(CALLS_MAX);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = format!("http://{}/kill", listener.local_addr()?);
-        let routes = Router::new().route("/kill", post(receive)).with_state(Shared { secret: secret.clone(), calls: sender });
+        let routes =
+            Router::new().route("/kill", post(receive)).with_state(Shared { secret: secret.clone(), calls: sender });
         tokio::spawn(async move { axum::serve(listener, routes).await });
         Ok(Receiver { url, secret, calls })
     }

@@ -15,7 +15,8 @@ use super::receiver::Call;
 use crate::node::Node;
 use crate::output::{grouped, print};
 
-const TEXT_COLUMNS: usize = 100;
+const TEXT_COLUMNS: usize = 110;
+const MARGIN: &str = "          ";
 
 /// The teller: everything it says comes from the node's own tables.
 pub(super) struct Story<'a> {
@@ -47,7 +48,9 @@ impl Story<'_> {
             took.as_secs_f64(),
             grouped(each_second)
         ))?;
-        print(&format!("   every one became an event; in all that ordinary work the detectors raised {raised} alerts\n\n"))
+        print(&format!(
+            "   every one became an event; in all that ordinary work the detectors raised {raised} alerts\n\n"
+        ))
     }
 
     pub(super) async fn hijack(&self, fleet: &Fleet, acknowledged: &[i64], call: &Call) -> Result<()> {
@@ -64,13 +67,13 @@ impl Story<'_> {
             print(&format!("     {stray}\n"))?;
         }
         let alerts = self.alerts_about(&hijack.agent.id)?;
+        // The whole of the alert that says most, of the others their titles.
+        let strongest = alerts.iter().map(|(alert, _)| alert).max_by(|a, b| a.score.total_cmp(&b.score));
+        print("\n")?;
         for (alert, _) in &alerts {
-            print(&format!("\n   ALERT  {}\n{}\n", alert.title, wrapped(&alert.explanation, "          ")))?;
-            let terms: Vec<Value> = serde_json::from_str(&alert.terms).unwrap_or_default();
-            for term in terms {
-                let bits = term["bits"].as_f64().unwrap_or(0.0);
-                let text = format!("{bits:5.1} bits  {}: {}", plain(&term["name"]), plain(&term["text"]));
-                print(&format!("{}\n", wrapped(&text, "          ")))?;
+            print(&format!("   ALERT  {} ({:.1} bits)\n", alert.title, alert.score))?;
+            if strongest.is_some_and(|strongest| strongest.alert_id == alert.alert_id) {
+                print(&explained(alert))?;
             }
         }
         self.order(&hijack.agent.id).await?;
@@ -87,7 +90,7 @@ impl Story<'_> {
         print(&format!("\n   ORDER  stop agent {agent}\n"))?;
         for row in rows {
             let line = format!("{:10} {} {}", plain(&row["state"]), plain(&row["switch"]), plain(&row["detail"]));
-            print(&format!("{}\n", wrapped(&line, "          ")))?;
+            print(&format!("{}\n", wrapped(&line, MARGIN)))?;
         }
         Ok(())
     }
@@ -107,10 +110,13 @@ impl Story<'_> {
         let received = first.received_at;
         let ack = acknowledged.iter().copied().find(|ack| *ack >= received).unwrap_or(received);
         let millis = |from: i64, to: i64| (to - from) as f64 / 1000.0;
+        // The alert is often written before the acknowledgement has travelled back to the sender.
         print(&format!(
-            "\n   MEASURED  event received → acknowledged {:.1} ms · acknowledged → alert {:+.1} ms · alert → webhook {:.1} ms\n\n",
+            "\n   MEASURED  received → acknowledged {:.1} ms · received → alert {:.1} ms (acknowledged → alert {:.1} ms) \
+             · alert → webhook {:.1} ms\n\n",
             millis(received, ack),
-            millis(ack, *written_at),
+            millis(received, *written_at),
+            millis(ack, *written_at).max(0.0),
             millis(*written_at, call.received_at),
         ))
     }
@@ -127,7 +133,7 @@ impl Story<'_> {
             for found in self.node.query.sql(TENANTS[0], &query).await?.rows_as::<query::roster::Agent>()? {
                 for (flag, known, fact) in found.flags() {
                     if known == query::roster::Known::Yes {
-                        print(&format!("{}\n", wrapped(&format!("{flag}: {fact}"), "          ")))?;
+                        print(&format!("{}\n", wrapped(&format!("{flag}: {fact}"), MARGIN)))?;
                     }
                 }
             }
@@ -139,11 +145,11 @@ impl Story<'_> {
         let agent = fleet.facts().hijack.agent.id;
         let questions = [
             (
-                "What did the hijacked agent touch, and did anybody stop it?",
+                "What did the hijacked agent touch, and how much went out?",
                 format!(
                     "SELECT action, resource_id, outcome, count(*) AS calls, sum(bytes_out) AS bytes\n     \
                      FROM events WHERE agent_id = '{agent}' AND time > now() - INTERVAL '10 minutes'\n     \
-                     GROUP BY 1, 2, 3 ORDER BY bytes DESC LIMIT 6"
+                     GROUP BY 1, 2, 3 ORDER BY bytes DESC NULLS LAST LIMIT 6"
                 ),
             ),
             (
@@ -155,8 +161,8 @@ impl Story<'_> {
             ),
             (
                 "Which agents act through others, and on whose behalf did it begin?",
-                "SELECT agent_name, chain_root(delegation) AS began_with, delegation_depth, count(*) AS calls\n     \
-                 FROM events WHERE delegation_depth > 2\n     \
+                "SELECT agents.agent_name, chain_root(delegation) AS began_with, delegation_depth, count(*) AS calls\n     \
+                 FROM events JOIN agents USING (agent_id) WHERE delegation_depth > 2\n     \
                  GROUP BY 1, 2, 3 ORDER BY calls DESC LIMIT 5"
                     .to_owned(),
             ),
@@ -198,7 +204,8 @@ impl Story<'_> {
                 position = frame.offset + 1;
                 let Payload::Alerts(batch) = &frame.payload else { continue };
                 let alerts = Alerts::new(batch)?;
-                let about = (0..batch.num_rows()).map(|i| alerts.row(i)).filter(|a| a.agent_id.as_deref() == Some(agent));
+                let about =
+                    (0..batch.num_rows()).map(|i| alerts.row(i)).filter(|a| a.agent_id.as_deref() == Some(agent));
                 found.extend(about.map(|alert| (alert, frame.written_at)));
             }
         }
@@ -209,6 +216,18 @@ impl Story<'_> {
         let rows = self.node.query.sql(tenant, query).await?.rows_as::<Value>()?;
         Ok(rows[0]["n"].as_i64().unwrap_or(0))
     }
+}
+
+/// An alert's explanation and the terms of its score.
+fn explained(alert: &AlertRow) -> String {
+    let mut text = wrapped(&alert.explanation, MARGIN) + "\n";
+    let terms: Vec<Value> = serde_json::from_str(&alert.terms).unwrap_or_default();
+    for term in terms {
+        let bits = term["bits"].as_f64().unwrap_or(0.0);
+        text += &wrapped(&format!("{bits:.1} bits {}: {}", plain(&term["name"]), plain(&term["text"])), MARGIN);
+        text += "\n";
+    }
+    text
 }
 
 fn plain(value: &Value) -> String {
