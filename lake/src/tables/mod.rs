@@ -10,8 +10,9 @@
 //! 2. *Below `next`, everything is in the tables.* `next` moves past a flush when the last of its commits is durable; a
 //!    table without rows in it keeps its older txn and lacks nothing. Only then is the log told [`passed`](Log::passed), so
 //!    what the log has released is in the tables.
-//! 3. *At start* the writer reads again from the least txn among the tables, or from the log's first frame where that is
-//!    later (by 2, what came before is in the tables). `next` need not be stored.
+//! 3. *At start* the writer reads again from the least txn among the tables, or from the log's first frame, or from the
+//!    `next` that was stored after the last flush, whichever is latest (by 2, what came before is in the tables). Were
+//!    the stored one lost, a table that never had a row would only make the writer read the whole log again.
 //! 4. *A [`Snapshot`]* takes the tables' states and `next` in one look, then the frames from `next` on, less the rows at
 //!    or below each table's txn. If a flush releases them in between (`Gone`) it looks again: the new state is there
 //!    before the frames go.
@@ -32,7 +33,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deltalake::DeltaTableError;
-use object_store::ObjectStore;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -49,6 +51,8 @@ use writer::Writer;
 
 /// The column that the tables are partitioned by.
 const DAY: &str = "event_day";
+/// Where below the root the writer's position is stored.
+const NEXT: &str = "next";
 /// The group under which the log knows the writer.
 pub const GROUP: &str = "lake";
 /// How often the writer looks for new frames. Nobody waits for it: what is not yet written is read from the log.
@@ -93,6 +97,8 @@ pub enum LakeError {
     Columns { table: &'static str, found: String },
     #[error("lake root: {0}")]
     Root(String),
+    #[error("the writer's position: {0}")]
+    Next(object_store::Error),
     #[error(
         "table {table} holds rows up to offset {position}, but the log ends at {end}: the log is older than the lake, \
          or another lake's"
@@ -119,6 +125,8 @@ pub struct LakeStatus {
 
 /// The tables, their writer, and snapshots of both tables and log.
 pub struct Lake {
+    store: Arc<dyn ObjectStore>,
+    next_path: Path,
     log: Arc<Log>,
     clock: Clock,
     config: LakeConfig,
@@ -160,10 +168,24 @@ impl Lake {
                 return Err(LakeError::LogBehind { table: table.name, position: *position, end });
             }
         }
-        let writer = Writer::new(tables, log.first());
+        let next_path = Path::from_url_path(root.path()).map_err(|e| LakeError::Root(e.to_string()))?.join(NEXT);
+        let stored = stored_next(&store, &next_path).await?;
+        if stored > log.end() {
+            return Err(LakeError::LogBehind { table: NEXT, position: stored as i64 - 1, end: log.end() });
+        }
+        let writer = Writer::new(tables, log.first().max(stored));
         let published = Mutex::new(Arc::new(writer.publish()));
         let error = Mutex::default();
-        Ok(Arc::new(Lake { log, clock, config, writer: tokio::sync::Mutex::new(writer), published, error }))
+        Ok(Arc::new(Lake {
+            store,
+            next_path,
+            log,
+            clock,
+            config,
+            writer: tokio::sync::Mutex::new(writer),
+            published,
+            error,
+        }))
     }
 
     /// Keeps writing what the log gets, until `shutdown` resolves; then writes what is left and returns.
@@ -204,11 +226,17 @@ impl Lake {
     }
 
     async fn write(&self, writer: &mut Writer) -> Result<(), LakeError> {
-        let written = writer.write(self.clock.now_micros()).await;
+        let written = self.write_and_publish(writer).await;
         *lock(&self.error) = written.as_ref().err().map(LakeError::to_string);
-        written?;
+        written
+    }
+
+    async fn write_and_publish(&self, writer: &mut Writer) -> Result<(), LakeError> {
+        writer.write(self.clock.now_micros()).await?;
         // Before the log may let the frames go: a snapshot that finds them gone must find this.
         *lock(&self.published) = Arc::new(writer.publish());
+        let next = writer.next().to_string();
+        self.store.put(&self.next_path, next.into()).await.map_err(LakeError::Next)?;
         self.log.passed(GROUP, writer.next());
         Ok(())
     }
@@ -230,6 +258,17 @@ impl Lake {
         let next = lock(&self.published).next;
         LakeStatus { next, behind: self.log.end().saturating_sub(next), error: lock(&self.error).clone() }
     }
+}
+
+/// The position stored after the last flush; 0 where there is none.
+async fn stored_next(store: &Arc<dyn ObjectStore>, path: &Path) -> Result<u64, LakeError> {
+    let stored = match store.get(path).await {
+        Ok(stored) => stored.bytes().await.map_err(LakeError::Next)?,
+        Err(object_store::Error::NotFound { .. }) => return Ok(0),
+        Err(error) => return Err(LakeError::Next(error)),
+    };
+    let text = std::str::from_utf8(&stored).unwrap_or("");
+    text.parse().map_err(|_| LakeError::Root(format!("`{path}` does not hold the writer's position but `{text}`")))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -12,16 +12,16 @@ use schemas::event::{self, EventRow};
 use schemas::ledger::LedgerRow;
 
 /// 2024-10-04, noon.
-pub const NOW: i64 = 20_000 * 86_400_000_000 + 43_200_000_000;
+pub(crate) const NOW: i64 = 20_000 * 86_400_000_000 + 43_200_000_000;
 
-pub struct World {
-    pub log: Arc<Log>,
-    pub lake: Arc<Lake>,
-    pub query: Arc<Query>,
+pub(crate) struct World {
+    pub(crate) log: Arc<Log>,
+    pub(crate) lake: Arc<Lake>,
+    pub(crate) query: Arc<Query>,
 }
 
 impl World {
-    pub async fn new(config: QueryConfig) -> World {
+    pub(crate) async fn new(config: QueryConfig) -> World {
         let clock = Clock::manual(NOW);
         let files = Arc::new(SimFiles::new());
         let opened = Log::open(files.clone(), PathBuf::from("log"), &LogConfig::default(), clock.clone(), &[GROUP]);
@@ -32,7 +32,7 @@ impl World {
         World { log, lake, query }
     }
 
-    pub async fn append(&self, events: &[EventRow]) {
+    pub(crate) async fn append(&self, events: &[EventRow]) {
         let received = events.len() as i64;
         let tenant = events[0].tenant.clone();
         let ledger = LedgerRow {
@@ -47,17 +47,17 @@ impl World {
         self.log.append(group).await.unwrap();
     }
 
-    pub async fn sql(&self, tenant: &str, text: &str) -> Answer {
+    pub(crate) async fn sql(&self, tenant: &str, text: &str) -> Answer {
         self.query.sql(tenant, text).await.unwrap_or_else(|e| panic!("{text}: {e}"))
     }
 
     /// The answer as lines of JSON.
-    pub async fn lines(&self, tenant: &str, text: &str) -> Vec<String> {
+    pub(crate) async fn lines(&self, tenant: &str, text: &str) -> Vec<String> {
         let answer = self.sql(tenant, text).await.write(query::Format::Ndjson).unwrap();
         String::from_utf8(answer).unwrap().lines().map(str::to_owned).collect()
     }
 
-    pub async fn refused(&self, tenant: &str, text: &str) -> String {
+    pub(crate) async fn refused(&self, tenant: &str, text: &str) -> String {
         match self.query.sql(tenant, text).await {
             Ok(answer) => panic!("{text} was answered:\n{}", answer.table().unwrap()),
             Err(e) => e.to_string(),
@@ -65,7 +65,7 @@ impl World {
     }
 }
 
-pub fn row(id: &str, tenant: &str, agent: &str) -> EventRow {
+pub(crate) fn row(id: &str, tenant: &str, agent: &str) -> EventRow {
     EventRow {
         event_id: id.into(),
         time: NOW,
