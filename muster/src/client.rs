@@ -1,14 +1,13 @@
 //! How a command reaches the data: through the running server's socket, else by opening the folder itself.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use lake::clock::Clock;
 use serde_json::Value;
 
 use crate::config::Config;
-use crate::node::Node;
+use crate::node::Store;
 use crate::server::TENANT_HEADER;
 
 /// Name of the operator's socket in the data folder.
@@ -18,7 +17,7 @@ const ANSWER_BYTES_MAX: usize = 1 << 30;
 /// The two ways to the data.
 pub(crate) enum Access {
     Server(Client),
-    Folder(Arc<Node>),
+    Folder(Box<Store>),
 }
 
 impl Access {
@@ -31,14 +30,7 @@ impl Access {
         if !folder.exists() {
             bail!("there is no data folder {} yet: `muster serve` or `muster ingest` makes it", folder.display());
         }
-        Node::open(config, Clock::system()).await.map(Access::Folder)
-    }
-
-    pub(crate) async fn close(self) -> Result<()> {
-        match self {
-            Access::Server(_) => Ok(()),
-            Access::Folder(node) => node.shut_down().await,
-        }
+        Store::open(config, Clock::system()).await.map(|store| Access::Folder(Box::new(store)))
     }
 }
 

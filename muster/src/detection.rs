@@ -18,13 +18,34 @@ pub(crate) const GROUP: &str = "detect";
 /// A snapshot holds a position of 8 bytes before the engine's own bytes.
 const POSITION_BYTES: usize = 8;
 const READ_BYTES_MAX: usize = 8 << 20;
+const SNAPSHOT_EVENTS_MAX: usize = 200_000;
+/// A tick is a second: so long until a snapshot when frames came, and when none did.
+const SNAPSHOT_TICKS_MAX: usize = 60;
+const SNAPSHOT_IDLE_TICKS_MAX: usize = 3_600;
+
+/// What was judged since the last snapshot. Until the next one the log keeps all of it.
+#[derive(Default)]
+struct Unsaved {
+    events: usize,
+    /// Frames that are no ticks.
+    frames: usize,
+    ticks: usize,
+}
+
+impl Unsaved {
+    fn is_due(&self) -> bool {
+        self.events >= SNAPSHOT_EVENTS_MAX
+            || (self.frames > 0 && self.ticks >= SNAPSHOT_TICKS_MAX)
+            || self.ticks >= SNAPSHOT_IDLE_TICKS_MAX
+    }
+}
 
 /// The detection role: engine, position, snapshot file.
 pub(crate) struct Detection {
     log: Arc<Log>,
     files: Arc<dyn Files>,
     snapshot: PathBuf,
-    snapshot_bytes_read: u64,
+    unsaved: Unsaved,
     engine: Engine,
     position: u64,
     progress: Arc<AtomicU64>,
@@ -47,7 +68,7 @@ impl Detection {
         let position = position.max(log.first());
         log.passed(GROUP, position);
         let progress = Arc::new(AtomicU64::new(position));
-        Ok(Detection { log, files, snapshot, snapshot_bytes_read: 0, engine, position, progress })
+        Ok(Detection { log, files, snapshot, unsaved: Unsaved::default(), engine, position, progress })
     }
 
     /// One past the last frame judged; readable from other threads.
@@ -56,7 +77,7 @@ impl Detection {
     }
 
     /// Judges until the log closes; then writes a last snapshot.
-    pub(crate) fn run(mut self, runtime: &tokio::runtime::Handle, snapshot_bytes_max: u64) -> Result<()> {
+    pub(crate) fn run(mut self, runtime: &tokio::runtime::Handle) -> Result<()> {
         loop {
             match runtime.block_on(self.log.wait(self.position)) {
                 Ok(_) => {}
@@ -77,7 +98,7 @@ impl Detection {
                 }
             }
             self.progress.store(self.position, Ordering::Release);
-            if self.snapshot_bytes_read >= snapshot_bytes_max {
+            if self.unsaved.is_due() {
                 self.save()?;
             }
         }
@@ -87,15 +108,19 @@ impl Detection {
         match &frame.payload {
             Payload::Events(events) => {
                 self.engine.observe(events, alerts)?;
-                self.snapshot_bytes_read += events.get_array_memory_size() as u64;
+                self.unsaved.events += events.num_rows();
             }
-            Payload::Tick(time) => self.engine.tick(*time, alerts),
+            Payload::Tick(time) => {
+                self.engine.tick(*time, alerts);
+                self.unsaved.ticks += 1;
+            }
             Payload::Control(control) => {
                 // A control frame that is not about detection is somebody else's.
                 self.engine.control(control);
             }
             Payload::Quarantine(_) | Payload::Ledger(_) | Payload::Alerts(_) | Payload::Orders(_) => {}
         }
+        self.unsaved.frames += usize::from(!matches!(frame.payload, Payload::Tick(_)));
         self.position = frame.offset + 1;
         Ok(())
     }
@@ -113,7 +138,7 @@ impl Detection {
         file.sync()?;
         self.files.rename(&temporary, &self.snapshot)?;
         self.files.sync_dir(folder)?;
-        self.snapshot_bytes_read = 0;
+        self.unsaved = Unsaved::default();
         self.log.passed(GROUP, self.position);
         Ok(())
     }

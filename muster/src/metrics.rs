@@ -1,4 +1,5 @@
-//! Metrics in OpenMetrics form. Counters are read from the log's own frames, so that they tell what is durable.
+//! Metrics in OpenMetrics form. Counters are read from the log's own frames, so that they tell what is durable. They are the
+//! process's: no label names a tenant.
 
 use std::sync::Arc;
 
@@ -15,7 +16,6 @@ const READ_BYTES_MAX: usize = 8 << 20;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Admission {
-    tenant: String,
     door: String,
     source: String,
     result: &'static str,
@@ -23,13 +23,11 @@ struct Admission {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Detector {
-    tenant: String,
     detector: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct State {
-    tenant: String,
     state: String,
 }
 
@@ -45,26 +43,29 @@ pub(crate) struct Metrics {
     alerts: Family<Detector, Counter>,
     orders: Family<State, Counter>,
     log_end: Gauge,
+    lake_failing: Gauge,
     behind: Family<Role, Gauge>,
 }
 
 impl Metrics {
     pub(crate) fn new() -> Self {
         let (records, alerts, orders) = (Family::default(), Family::default(), Family::default());
-        let (log_end, behind) = (Gauge::default(), Family::default());
+        let (log_end, lake_failing, behind) = (Gauge::default(), Gauge::default(), Family::default());
         let mut registry = Registry::with_prefix("muster");
         registry.register("records", "Records since start, by result of admission", records.clone());
         registry.register("alerts", "Alerts since start", alerts.clone());
         registry.register("order_steps", "Steps of orders since start, by the state they led to", orders.clone());
         registry.register("log_end", "Offset of the next frame of the log", log_end.clone());
+        registry.register("lake_failing", "1 while the last write to the lake failed", lake_failing.clone());
         registry.register("frames_behind", "Frames of the log that a role has not yet passed", behind.clone());
-        Metrics { registry, records, alerts, orders, log_end, behind }
+        Metrics { registry, records, alerts, orders, log_end, lake_failing, behind }
     }
 
     /// The text of `/metrics`, with gauges as they stand.
     pub(crate) fn text(&self, node: &Node) -> String {
         let end = node.log.end();
         self.log_end.set(end as i64);
+        self.lake_failing.set(node.lake.status().error.is_some().into());
         for (role, position) in node.positions() {
             self.behind.get_or_create(&Role { role }).set(end.saturating_sub(position) as i64);
         }
@@ -82,7 +83,15 @@ impl Metrics {
                 Err(LogError::Closed) => return Ok(()),
                 Err(error) => return Err(error),
             }
-            for frame in log.read(position, READ_BYTES_MAX)? {
+            let frames = match log.read(position, READ_BYTES_MAX) {
+                // Too far behind: what is gone is not counted.
+                Err(LogError::Gone { first }) => {
+                    position = first;
+                    continue;
+                }
+                frames => frames?,
+            };
+            for frame in frames {
                 self.count(&frame);
                 position = frame.offset + 1;
             }
@@ -101,8 +110,7 @@ impl Metrics {
                         ("duplicate", row.duplicates),
                     ];
                     for (result, count) in counts {
-                        let (tenant, door, source) = (row.tenant.clone(), row.door.clone(), row.source.clone());
-                        let labels = Admission { tenant, door, source, result };
+                        let labels = Admission { door: row.door.clone(), source: row.source.clone(), result };
                         self.records.get_or_create(&labels).inc_by(u64::try_from(count).unwrap_or(0));
                     }
                 }
@@ -110,15 +118,14 @@ impl Metrics {
             Payload::Alerts(batch) => {
                 let Ok(alerts) = alert::Alerts::new(batch) else { return };
                 for i in 0..batch.num_rows() {
-                    let labels =
-                        Detector { tenant: alerts.tenant.value(i).into(), detector: alerts.detector.value(i).into() };
+                    let labels = Detector { detector: alerts.detector.value(i).into() };
                     self.alerts.get_or_create(&labels).inc();
                 }
             }
             Payload::Orders(batch) => {
                 let Ok(orders) = order::Orders::new(batch) else { return };
                 for i in 0..batch.num_rows() {
-                    let labels = State { tenant: orders.tenant.value(i).into(), state: orders.state.value(i).into() };
+                    let labels = State { state: orders.state.value(i).into() };
                     self.orders.get_or_create(&labels).inc();
                 }
             }

@@ -1,6 +1,6 @@
 //! One Muster process: the data folder, opened and held, with every role running in it.
 //!
-//! `serve`, `demo` and every command that opens the folder itself go through [`Node::open`], so there is one wiring.
+//! `serve`, `demo` and `ingest` go through [`Node::open`], so there is one wiring; questions only need the [`Store`].
 //! A role that fails poisons the process: [`Node::failed`] resolves, and the caller stops everything.
 
 use std::fs::File;
@@ -13,13 +13,13 @@ use anyhow::{Context, Result, bail};
 use ingest::Ingest;
 use lake::clock::Clock;
 use lake::files::{Disk, Files};
-use lake::log::{Group, Log, LogError};
+use lake::log::{Group, Log, LogConfig, LogError};
 use lake::tables::Lake;
 use query::Query;
 use respond::Responder;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::cli::ingest::load_sources;
 use crate::config::{Config, resolve_secrets};
@@ -27,67 +27,114 @@ use crate::detection::{self, Detection};
 use crate::metrics::Metrics;
 use crate::tokens::write_private;
 
-/// Bytes of events between two snapshots of the detectors.
-const SNAPSHOT_BYTES_MAX: u64 = 256 << 20;
+const CONTROL_SEGMENT_BYTES_MAX: u64 = 4 << 20;
 const KEY_BYTES: usize = 32;
 
-/// The open data folder and the roles at work.
-pub(crate) struct Node {
+/// The data folder, opened and held: log, tables, SQL. Enough for questions; nothing runs in it.
+pub(crate) struct Store {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) log: Arc<Log>,
     pub(crate) lake: Arc<Lake>,
-    pub(crate) ingest: Arc<Ingest>,
     pub(crate) query: Arc<Query>,
+    files: Arc<dyn Files>,
+    key: [u8; KEY_BYTES],
+    /// Held while the process lives: two processes on one folder would both own the log.
+    _lock: File,
+}
+
+/// The open data folder and the roles at work.
+pub(crate) struct Node {
+    pub(crate) store: Store,
+    pub(crate) ingest: Arc<Ingest>,
     pub(crate) responder: Arc<Responder>,
     pub(crate) metrics: Arc<Metrics>,
     control: Arc<Log>,
     detected: Arc<AtomicU64>,
     failure: watch::Receiver<Option<String>>,
     stop: watch::Sender<bool>,
-    roles: tokio::sync::Mutex<JoinSet<()>>,
-    /// Held while the process lives: two processes on one folder would both own the log.
-    _lock: File,
+    /// The roles that write to the log, and end before it is closed.
+    writing: tokio::sync::Mutex<JoinSet<()>>,
+    /// The roles that read the log, and end when it is closed.
+    reading: tokio::sync::Mutex<JoinSet<()>>,
 }
 
-impl Node {
-    /// Opens the data folder and starts the roles. Fails at once where another process holds the folder.
-    pub(crate) async fn open(config: Config, clock: Clock) -> Result<Arc<Node>> {
+impl std::ops::Deref for Node {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl Store {
+    /// Opens the data folder, making it if it does not exist. Fails at once where another process holds it.
+    pub(crate) async fn open(config: Config, clock: Clock) -> Result<Store> {
         let folder = config.data.folder.clone();
         make_private(&folder)?;
         let lock = lock(&folder)?;
         let files: Arc<dyn Files> = Arc::new(Disk::default());
-        let groups = ["lake", detection::GROUP, "respond"];
+        let groups = [lake::tables::GROUP, detection::GROUP, respond::MAIN_GROUP];
         let (log, recovery) = Log::open(files.clone(), folder.join("log"), &config.log, clock.clone(), &groups)?;
         tracing::info!(?recovery, "the log is open");
-        let (control, recovery) = Log::open(files.clone(), folder.join("control"), &config.log, clock.clone(), &[])?;
-        tracing::info!(?recovery, "the control log is open");
         let lake =
             Lake::open_folder(files.clone(), folder.join("lake"), log.clone(), clock.clone(), config.lake.clone())
                 .await?;
-        let sources = load_sources(&config)?;
-        let key = installation_key(&folder)?;
-        let ingest = Arc::new(Ingest::new(log.clone(), sources, clock.clone(), key, &config.ingest));
         let query = Query::new(lake.clone(), clock.clone(), config.query.clone())?;
+        let key = installation_key(&folder)?;
+        Ok(Store { config, clock, log, lake, query, files, key, _lock: lock })
+    }
+
+    /// One tenant's totals, as `muster status` and `/v1/status` show them.
+    pub(crate) async fn status(&self, tenant: &str) -> Result<Value> {
+        let lake = self.lake.status();
+        Ok(json!({
+            "tenant": tenant,
+            "log": {"first": self.log.first(), "end": self.log.end()},
+            "roles": {"lake": {"position": lake.next, "behind": lake.behind, "error": lake.error}},
+            "ledger": self.query.sql(tenant, LEDGER).await?.rows_as::<Value>()?,
+            "alerts": self.query.sql(tenant, ALERTS).await?.rows_as::<Value>()?,
+            "orders": self.query.sql(tenant, ORDERS).await?.rows_as::<Value>()?,
+        }))
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Its writer thread ends with it; everything acknowledged is durable already.
+        self.log.close();
+    }
+}
+
+impl Node {
+    /// Opens the data folder and starts the roles.
+    pub(crate) async fn open(config: Config, clock: Clock) -> Result<Arc<Node>> {
+        // What can be wrong with the configuration is found before anything runs.
+        let sources = load_sources(&config)?;
         let respond = resolve_secrets(&config.respond)?;
+        let store = Store::open(config, clock).await?;
+        let Store { config, clock, log, files, key, .. } = &store;
+        let folder = &config.data.folder;
+        // Orders are few and old ones are noted again: small segments, and no window of event ids to keep.
+        let small =
+            LogConfig { segment_bytes_max: CONTROL_SEGMENT_BYTES_MAX, duplicates_window: 0, ..config.log.clone() };
+        let groups = [respond::CONTROL_GROUP];
+        let (control, recovery) = Log::open(files.clone(), folder.join("control"), &small, clock.clone(), &groups)?;
+        tracing::info!(?recovery, "the control log is open");
+        let ingest = Arc::new(Ingest::new(log.clone(), sources, clock.clone(), *key, &config.ingest));
         let responder = Responder::open(control.clone(), log.clone(), respond, clock.clone())?;
-        let mut detection = config.detect.clone();
-        detection.hash_key = hash_key(&key);
-        let detection = Detection::open(log.clone(), files, folder.join("detect"), &detection)?;
+        let detect = detect::Config { hash_key: hash_key(key), ..config.detect.clone() };
+        let detection = Detection::open(log.clone(), files.clone(), folder.join("detect"), &detect)?;
 
         let (stop, _) = watch::channel(false);
         let (failed, failure) = watch::channel(None);
         let node = Arc::new(Node {
             detected: detection.progress(),
             metrics: Arc::new(Metrics::new()),
-            roles: tokio::sync::Mutex::new(JoinSet::new()),
-            _lock: lock,
-            config,
-            clock,
-            log,
-            lake,
+            writing: tokio::sync::Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
+            store,
             ingest,
-            query,
             responder,
             control,
             failure,
@@ -97,12 +144,11 @@ impl Node {
         Ok(node)
     }
 
-    async fn start(self: &Arc<Self>, detection: Detection, failed: watch::Sender<Option<String>>) {
-        let mut roles = self.roles.lock().await;
+    async fn start(&self, detection: Detection, failed: watch::Sender<Option<String>>) {
         let failed = Arc::new(failed);
-        let mut spawn = |name: &'static str, role: tokio::task::JoinHandle<Result<()>>| {
+        let watched = |name: &'static str, role: JoinHandle<Result<()>>| {
             let failed = failed.clone();
-            roles.spawn(async move {
+            async move {
                 let reason = match role.await {
                     Ok(Ok(())) => return,
                     Ok(Err(error)) => format!("{name}: {error:#}"),
@@ -110,18 +156,24 @@ impl Node {
                 };
                 tracing::error!("{reason}");
                 failed.send_replace(Some(reason));
-            });
+            }
         };
+        let stopped = || stopped(self.stop.subscribe());
+        let mut writing = self.writing.lock().await;
+        writing.spawn(watched("tick", tokio::spawn(tick(self.log.clone(), self.clock.clone(), self.stop.subscribe()))));
+        let (lake, stop) = (self.lake.clone(), stopped());
+        let role = async move { lake.run(stop).await.context("the lake writer failed") };
+        writing.spawn(watched("lake", tokio::spawn(role)));
+        let (responder, stop) = (self.responder.clone(), stopped());
+        let role = async move { responder.run(stop).await.context("the responder failed") };
+        writing.spawn(watched("respond", tokio::spawn(role)));
+
+        let mut reading = self.reading.lock().await;
         let runtime = tokio::runtime::Handle::current();
-        spawn("detect", tokio::task::spawn_blocking(move || detection.run(&runtime, SNAPSHOT_BYTES_MAX)));
-        let (lake, stop) = (self.lake.clone(), stopped(self.stop.subscribe()));
-        spawn("lake", tokio::spawn(async move { lake.run(stop).await.context("the lake writer failed") }));
-        let (responder, stop) = (self.responder.clone(), stopped(self.stop.subscribe()));
-        spawn("respond", tokio::spawn(async move { responder.run(stop).await.context("the responder failed") }));
+        reading.spawn(watched("detect", tokio::task::spawn_blocking(move || detection.run(&runtime))));
         let (metrics, log) = (self.metrics.clone(), self.log.clone());
-        spawn("metrics", tokio::spawn(async move { metrics.follow(log).await.context("the metrics failed") }));
-        let (log, clock, stop) = (self.log.clone(), self.clock.clone(), self.stop.subscribe());
-        spawn("tick", tokio::spawn(tick(log, clock, stop)));
+        let role = async move { metrics.follow(log).await.context("the metrics failed") };
+        reading.spawn(watched("metrics", tokio::spawn(role)));
     }
 
     /// Resolves with the reason once a role has failed: the process must end and recover from the log.
@@ -135,13 +187,16 @@ impl Node {
 
     /// Whether requests can be served, or why not.
     pub(crate) fn ready(&self) -> Result<(), String> {
-        match self.failure.borrow().as_ref() {
+        if let Some(reason) = self.failure.borrow().as_ref() {
+            return Err(reason.clone());
+        }
+        match self.lake.status().error {
             None => Ok(()),
-            Some(reason) => Err(reason.clone()),
+            Some(error) => Err(format!("the lake cannot be written, and is tried again: {error}")),
         }
     }
 
-    /// One past the last frame that each role has durably passed.
+    /// One past the last frame that each role has taken.
     pub(crate) fn positions(&self) -> [(&'static str, u64); 3] {
         [
             ("lake", self.lake.status().next),
@@ -150,11 +205,11 @@ impl Node {
         ]
     }
 
-    /// Resolves when every role has passed all that is in the log now: tables written, alerts judged and handled.
+    /// Resolves when every role has taken all that is in the log now: tables written, alerts judged and handled.
     pub(crate) async fn settle(&self) -> Result<()> {
         let mut polls = tokio::time::interval(Duration::from_millis(5));
-        // Alerts make frames of their own, so wait until the end stands still but for ticks.
-        for role in [detection::GROUP, "respond"] {
+        // Alerts make frames of their own, so the responder's end is asked for when the detectors are done.
+        for role in [detection::GROUP, respond::MAIN_GROUP] {
             let end = self.log.end();
             while self.positions().iter().any(|(name, position)| *name == role && *position < end) {
                 self.ready().map_err(anyhow::Error::msg)?;
@@ -164,37 +219,28 @@ impl Node {
         self.lake.flush().await.context("the lake cannot be written")
     }
 
-    /// State of the process and one tenant's totals, as `muster status` and `/v1/status` show it.
+    /// The store's status and that of the roles.
     pub(crate) async fn status(&self, tenant: &str) -> Result<Value> {
-        let ledger = self.query.sql(tenant, LEDGER).await?.rows_as::<Value>()?;
-        let alerts = self.query.sql(tenant, ALERTS).await?.rows_as::<Value>()?;
-        let orders = self.query.sql(tenant, ORDERS).await?.rows_as::<Value>()?;
+        let mut status = self.store.status(tenant).await?;
         let end = self.log.end();
-        let roles: serde_json::Map<String, Value> = self
-            .positions()
-            .into_iter()
-            .map(|(role, position)| {
-                (role.to_owned(), json!({"position": position, "behind": end.saturating_sub(position)}))
-            })
-            .collect();
-        Ok(json!({
-            "ready": self.ready().is_ok(),
-            "tenant": tenant,
-            "log": {"first": self.log.first(), "end": end},
-            "roles": roles,
-            "ledger": ledger,
-            "alerts": alerts,
-            "orders": orders,
-        }))
+        for (role, position) in self.positions() {
+            status["roles"][role]["position"] = position.into();
+            status["roles"][role]["behind"] = end.saturating_sub(position).into();
+        }
+        status["ready"] = self.ready().is_ok().into();
+        Ok(status)
     }
 
-    /// Stops the roles in order: no new ticks, tables written, log closed, snapshots saved.
+    /// Stops the roles in order: those that write to the log end, the tables are written, the log is closed, those that
+    /// read it end and save what they know.
     pub(crate) async fn shut_down(&self) -> Result<()> {
         self.stop.send_replace(true);
+        let mut writing = self.writing.lock().await;
+        while writing.join_next().await.is_some() {}
         let flushed = self.lake.flush().await.context("the lake cannot be written");
         self.log.close();
-        let mut roles = self.roles.lock().await;
-        while roles.join_next().await.is_some() {}
+        let mut reading = self.reading.lock().await;
+        while reading.join_next().await.is_some() {}
         self.control.close();
         flushed?;
         self.ready().map_err(anyhow::Error::msg)
@@ -233,9 +279,12 @@ async fn tick(log: Arc<Log>, clock: Clock, mut stop: watch::Receiver<bool>) -> R
 }
 
 pub(crate) fn make_private(folder: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.with_context(|| format!("cannot make the data folder {}", folder.display()))
+    made.with_context(|| format!("cannot make the data folder {}", folder.display()))?;
+    // A folder that was there, such as a mounted volume, may be open to others: raw records are not for them.
+    let closed = std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700));
+    closed.with_context(|| format!("cannot close the data folder {} to other users", folder.display()))
 }
 
 fn lock(folder: &Path) -> Result<File> {

@@ -38,17 +38,24 @@ pub(crate) async fn serve(
     shutdown: watch::Receiver<bool>,
 ) -> Result<()> {
     let routes = routes(&node);
-    let public = routes.clone().layer(from_fn_with_state(tokens, by_token));
-    let operator = routes.merge(operator::routes(node.clone())).layer(from_fn(as_operator));
-    let limits = |router: Router| limited(router, &node).merge(open_routes(node.clone()));
+    let public = limited(routes.clone().layer(from_fn_with_state(tokens, by_token)), &node);
+    // The operator's own routes may take long, and are not held up by others.
+    let body_bytes_max = DefaultBodyLimit::max(node.config.ingest.body_bytes_max);
+    let own = operator::routes(node.clone()).layer(body_bytes_max);
+    let operator = limited(routes, &node).merge(own).layer(from_fn(as_operator));
+    let complete = |router: Router| {
+        let missing = || async { problem(StatusCode::NOT_FOUND, "there is nothing at this path") };
+        let wrong = || async { problem(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method") };
+        router.merge(open_routes(node.clone())).fallback(missing).method_not_allowed_fallback(wrong)
+    };
 
     let unix = bind_socket(&socket)?;
     let wait = |mut shutdown: watch::Receiver<bool>| async move {
         // An error means that the sender is gone: the process is ending too.
         let _ = shutdown.wait_for(|stop| *stop).await;
     };
-    let over_tcp = axum::serve(tcp, limits(public)).with_graceful_shutdown(wait(shutdown.clone()));
-    let over_unix = axum::serve(unix, limits(operator)).with_graceful_shutdown(wait(shutdown));
+    let over_tcp = axum::serve(tcp, complete(public)).with_graceful_shutdown(wait(shutdown.clone()));
+    let over_unix = axum::serve(unix, complete(operator)).with_graceful_shutdown(wait(shutdown));
     let ended = tokio::try_join!(over_tcp.into_future(), over_unix.into_future());
     // The socket of a process that ended must not look alive.
     let _ = std::fs::remove_file(socket);
@@ -82,8 +89,7 @@ fn limited(router: Router, node: &Arc<Node>) -> Router {
     let slots = Arc::new(Semaphore::new(config.requests_max));
     let patience = Duration::from_secs(config.request_secs);
     router
-        .layer(DefaultBodyLimit::max(config.body_bytes_max))
-        .layer(tower_http::limit::RequestBodyLimitLayer::new(config.body_bytes_max))
+        .layer(DefaultBodyLimit::max(node.config.ingest.body_bytes_max))
         .layer(RequestDecompressionLayer::new())
         .layer(from_fn(move |request: Request, next: Next| {
             let slots = slots.clone();

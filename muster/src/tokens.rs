@@ -7,8 +7,9 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
+use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use schemas::{Holder, Principal, Verb};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -29,84 +30,115 @@ pub(crate) struct Token {
     sha256: String,
 }
 
-/// The tokens of one installation, shared by all connections.
+/// The tokens of one installation, shared by all connections. A change of the file counts at once, whoever made it.
 #[derive(Clone)]
 pub(crate) struct Tokens {
     path: PathBuf,
-    list: Arc<RwLock<Vec<Token>>>,
+    read: Arc<RwLock<Read>>,
+}
+
+/// What was read, and the file's time of change then.
+#[derive(Default)]
+struct Read {
+    list: Vec<Token>,
+    changed: Option<SystemTime>,
 }
 
 impl Tokens {
     /// Reads `tokens.json`; a folder without one has no tokens yet.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join("tokens.json");
-        let list = match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("{} is not valid", path.display()))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-        };
-        Ok(Tokens { path, list: Arc::new(RwLock::new(list)) })
+        let tokens = Tokens { path: folder.join("tokens.json"), read: Arc::default() };
+        tokens.refresh()?;
+        Ok(tokens)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.read().is_empty()
+        self.list().is_empty()
     }
 
     pub(crate) fn list(&self) -> Vec<Token> {
-        self.read().clone()
+        self.locked().list.clone()
+    }
+
+    /// Reads the file again where it has changed.
+    fn refresh(&self) -> Result<()> {
+        let changed = std::fs::metadata(&self.path).and_then(|file| file.modified()).ok();
+        if self.locked().changed == changed {
+            return Ok(());
+        }
+        let list = match std::fs::read(&self.path) {
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).with_context(|| format!("{} is not valid", self.path.display()))?
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", self.path.display())),
+        };
+        *self.read.write().expect("no code panics while it holds the token list") = Read { list, changed };
+        Ok(())
+    }
+
+    fn locked(&self) -> std::sync::RwLockReadGuard<'_, Read> {
+        self.read.read().expect("no code panics while it holds the token list")
+    }
+
+    /// Changes the file, one process at a time.
+    fn change(&self, change: impl FnOnce(&mut Vec<Token>) -> Result<()>) -> Result<()> {
+        let path = self.path.with_extension("lock");
+        let lock = std::fs::File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        lock.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+        self.refresh()?;
+        let mut list = self.list();
+        change(&mut list)?;
+        write_private(&self.path, &serde_json::to_vec_pretty(&list)?)?;
+        self.refresh()
     }
 
     /// Makes a token and returns it: the only time it is seen whole.
-    pub(crate) fn create(&self, name: &str, tenant: &str, holder: Holder, verbs: Vec<Verb>) -> Result<String> {
-        let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
-        for text in [name, tenant] {
-            ensure!(!text.is_empty() && text.len() <= NAME_BYTES_MAX, "a name has 1 to {NAME_BYTES_MAX} characters");
-            ensure!(plain(text), "`{text}`: a name has letters, digits, `-` and `.` only");
+    pub(crate) fn create(&self, token_name: &str, tenant: &str, holder: Holder, verbs: Vec<Verb>) -> Result<String> {
+        for text in [token_name, tenant] {
+            name(text).map_err(anyhow::Error::msg)?;
         }
         ensure!(!verbs.is_empty(), "a token needs at least one verb");
         let mut random = [0; 32];
         getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
         let secret: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let token = Token { name: name.to_owned(), tenant: tenant.to_owned(), holder, verbs, sha256: sha256(&secret) };
-
-        let mut list = self.list.write().expect("no code panics while it holds the token list");
-        ensure!(list.len() < TOKENS_MAX, "there are {TOKENS_MAX} tokens already");
-        if list.iter().any(|t| t.name == name) {
-            bail!("a token named `{name}` exists already");
-        }
-        list.push(token);
-        self.save(&list)?;
-        Ok(format!("muster_{name}_{secret}"))
+        let (name, tenant) = (token_name.to_owned(), tenant.to_owned());
+        let token = Token { name, tenant, holder, verbs, sha256: sha256(&secret) };
+        self.change(|list| {
+            ensure!(list.len() < TOKENS_MAX, "there are {TOKENS_MAX} tokens already");
+            ensure!(list.iter().all(|t| t.name != token.name), "a token named `{}` exists already", token.name);
+            list.push(token);
+            Ok(())
+        })?;
+        Ok(format!("muster_{token_name}_{secret}"))
     }
 
     /// Removes a token; it stops working at once.
     pub(crate) fn revoke(&self, name: &str) -> Result<()> {
-        let mut list = self.list.write().expect("no code panics while it holds the token list");
-        let before = list.len();
-        list.retain(|t| t.name != name);
-        ensure!(list.len() < before, "there is no token named `{name}`");
-        self.save(&list)
+        self.change(|list| {
+            let before = list.len();
+            list.retain(|t| t.name != name);
+            ensure!(list.len() < before, "there is no token named `{name}`");
+            Ok(())
+        })
     }
 
     /// The holder of `token`, if it is one of ours.
     pub(crate) fn authenticate(&self, token: &str) -> Option<Principal> {
         let (_, secret) = token.strip_prefix("muster_")?.rsplit_once('_')?;
         let digest = sha256(secret);
+        if let Err(error) = self.refresh() {
+            // Whom the file would refuse must not get in by its being unreadable.
+            tracing::error!("no token is accepted: {error:#}");
+            return None;
+        }
         let mut found = None;
-        for candidate in self.read().iter() {
+        for candidate in &self.locked().list {
             if bool::from(candidate.sha256.as_bytes().ct_eq(digest.as_bytes())) {
                 found = Some(candidate.principal());
             }
         }
         found
-    }
-
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Vec<Token>> {
-        self.list.read().expect("no code panics while it holds the token list")
-    }
-
-    fn save(&self, list: &[Token]) -> Result<()> {
-        write_private(&self.path, &serde_json::to_vec_pretty(list)?)
     }
 }
 
@@ -114,6 +146,15 @@ impl Token {
     fn principal(&self) -> Principal {
         let Token { name, tenant, holder, verbs, .. } = self.clone();
         Principal { name, tenant, holder, verbs }
+    }
+}
+
+/// A name of a token or tenant: 1 to 64 letters, digits, `-` and `.`.
+pub(crate) fn name(text: &str) -> Result<String, String> {
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
+    match plain && (1..=NAME_BYTES_MAX).contains(&text.len()) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("`{text}`: a name has 1 to {NAME_BYTES_MAX} letters, digits, `-` and `.`")),
     }
 }
 

@@ -119,7 +119,7 @@ impl Answer {
 }
 
 /// The batch with nested columns written as text, for forms without nesting.
-fn flat(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+pub fn flat(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let (mut fields, mut columns) = (Vec::new(), Vec::<ArrayRef>::new());
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
         if !field.data_type().is_nested() {

@@ -29,9 +29,7 @@ const SHORT: &str = "SELECT agent_id, agent_name, agent_owner AS owner, last_see
 
 pub(crate) async fn run(command: &Agents, config: Config) -> Result<ExitCode> {
     let access = Access::open(config, &command.tenant.tenant).await?;
-    let done = show(command, &access).await;
-    access.close().await?;
-    done
+    show(command, &access).await
 }
 
 async fn show(command: &Agents, access: &Access) -> Result<ExitCode> {

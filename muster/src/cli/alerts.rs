@@ -46,12 +46,10 @@ pub(crate) async fn run(command: &AlertsCommand, config: Config) -> Result<ExitC
         AlertsCommand::Show(show) => &show.tenant.tenant,
     };
     let access = Access::open(config, tenant).await?;
-    let done = match command {
+    match command {
         AlertsCommand::List(command) => list(command, &access).await,
         AlertsCommand::Show(command) => show(command, &access).await,
-    };
-    access.close().await?;
-    done
+    }
 }
 
 async fn list(command: &List, access: &Access) -> Result<ExitCode> {

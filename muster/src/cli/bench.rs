@@ -36,7 +36,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
     let BenchCommand::Gen(command) = command;
     let out: Box<dyn Write> = match &command.out {
         Some(path) => Box::new(std::fs::File::create(path).with_context(|| format!("cannot make {}", path.display()))?),
-        None => Box::new(std::io::stdout().lock()),
+        None => Box::new(crate::output::Output::lock()),
     };
     let mut out = std::io::BufWriter::with_capacity(1 << 20, out);
     let spec = Spec {

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
-use crate::config::Config;
+use super::ingest::load_sources;
+use crate::config::{Config, resolve_secrets};
 use crate::output::{self, complain};
 
 #[derive(Subcommand)]
@@ -25,7 +26,18 @@ pub(crate) fn run(command: &ConfigCommand, config: Result<Config>) -> Result<Exi
         }
     };
     match command {
-        ConfigCommand::Check => output::print("the configuration is right\n")?,
+        ConfigCommand::Check => {
+            // What the files that it names say is part of it.
+            let problems: Vec<_> =
+                [load_sources(&config).err(), resolve_secrets(&config.respond).err()].into_iter().flatten().collect();
+            for problem in &problems {
+                complain(&format!("{problem:#}"));
+            }
+            if !problems.is_empty() {
+                return Ok(ExitCode::FAILURE);
+            }
+            output::print("the configuration is right\n")?;
+        }
         ConfigCommand::Show => output::print(&toml::to_string(&config)?)?,
     }
     Ok(ExitCode::SUCCESS)

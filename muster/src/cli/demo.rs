@@ -22,6 +22,7 @@ use schemas::{Holder, Verb};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::serve::told_to_stop;
 use crate::client::SOCKET;
 use crate::config::Config;
 use crate::node::{Node, make_private};
@@ -74,10 +75,15 @@ pub(crate) async fn run(command: &Demo, mut config: Config) -> Result<ExitCode> 
     let told = tokio::select! {
         told = tell(command, &node, &url, &tenants, receiver, began) => told,
         reason = node.failed() => Err(anyhow::anyhow!("muster stopped: {reason}")),
+        signal = told_to_stop() => Err(anyhow::anyhow!("{} received", signal?)),
     };
-    if told.is_ok() && command.keep {
-        keep(&tokens, &url, &folder).await?;
-    }
+    let told = match told {
+        Ok(()) if command.keep => tokio::select! {
+            kept = keep(&tokens, &url, &folder) => kept,
+            reason = node.failed() => Err(anyhow::anyhow!("muster stopped: {reason}")),
+        },
+        told => told,
+    };
     stop.send_replace(true);
     server.await.context("the server panicked")??;
     node.shut_down().await?;
@@ -208,7 +214,6 @@ async fn keep(tokens: &Tokens, url: &str, folder: &std::path::Path) -> Result<()
         folder = folder.display(),
         tenant = TENANTS[0],
     ))?;
-    tokio::signal::ctrl_c().await.context("no signals here")?;
-    complain("ending");
+    complain(&format!("{} received: ending", told_to_stop().await?));
     Ok(())
 }

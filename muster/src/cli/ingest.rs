@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::sql::Tenant;
 use super::status::ledger;
-use crate::client::{Access, Client, SOCKET};
+use crate::client::{Client, SOCKET};
 use crate::config::Config;
 use crate::node::Node;
 use crate::output::{self, Format, complain};
@@ -39,33 +40,44 @@ pub(crate) struct IngestFiles {
     tenant: Tenant,
 }
 
+/// Where the records go.
+enum Way {
+    Server(Client),
+    Folder(Arc<Node>),
+}
+
 pub(crate) async fn run(command: &IngestFiles, config: Config) -> Result<ExitCode> {
     let sources = load_sources(&config)?;
     // A mistake in one file's name is found before anything of the others is stored.
     let files: Vec<_> = command.files.iter().map(|path| open(path, command, &sources)).collect::<Result<_>>()?;
-    let record_bytes_max = config.ingest.body_bytes_max - PIECE_BYTES_MAX;
+    let body_bytes_max = config.ingest.body_bytes_max;
     let tenant = &command.tenant.tenant;
-    let access = match Client::connect(&config.data.folder.join(SOCKET), tenant).await? {
-        Some(client) => Access::Server(client),
-        None => Access::Folder(Node::open(config, Clock::system()).await?),
+    let way = match Client::connect(&config.data.folder.join(SOCKET), tenant).await? {
+        Some(client) => Way::Server(client),
+        None => Way::Folder(Node::open(config, Clock::system()).await?),
     };
     let mut totals = Vec::new();
     let mut done = Ok(());
     for (path, file, mapping) in files {
-        let result = send(&access, tenant, &path, file, mapping, record_bytes_max).await;
-        match result.with_context(|| format!("{}", path.display())) {
-            Ok(total) => totals.push(total),
-            Err(error) => {
-                done = Err(error);
-                break;
-            }
+        let mut total = json!({"door": "file", "source": mapping.name(), "file": path});
+        let sent = send(&way, tenant, &path, file, mapping, body_bytes_max, &mut total).await;
+        totals.push(total);
+        if let Err(error) = sent {
+            done =
+                Err(error.context(format!("{}: stopped here, what was acknowledged is counted above", path.display())));
+            break;
         }
     }
-    settle(&access).await?;
-    access.close().await?;
     match command.format {
         Format::Table => output::print(&ledger(&totals))?,
         Format::Json | Format::Csv => output::json_lines(&totals)?,
+    }
+    match way {
+        Way::Server(client) => client.post("/operator/settle", Vec::new()).await.map(|_| ())?,
+        Way::Folder(node) => {
+            node.settle().await?;
+            node.shut_down().await?;
+        }
     }
     done?;
     Ok(ExitCode::SUCCESS)
@@ -101,27 +113,30 @@ fn open<'a>(path: &Path, command: &IngestFiles, sources: &'a Sources) -> Result<
     Ok((path, file, mapping))
 }
 
-/// Sends one file; returns its counts as a row of the ledger.
+/// Sends one file, and adds to `total` what was acknowledged.
 async fn send(
-    access: &Access,
+    way: &Way,
     tenant: &str,
     path: &Path,
     file: File,
     mapping: &Mapping,
-    record_bytes_max: usize,
-) -> Result<Value> {
+    body_bytes_max: usize,
+    total: &mut Value,
+) -> Result<()> {
     let bar = ProgressBar::new(file.metadata()?.len());
     bar.set_style(ProgressStyle::with_template("{msg} {bar:30} {binary_bytes} of {binary_total_bytes} {eta}")?);
     bar.set_message(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
-    let mut chunks = Chunks::new(file, mapping.array_keys(), record_bytes_max, PIECE_BYTES_MAX);
-    let mut total = json!({"door": "file", "source": mapping.name(), "file": path});
+    // A piece and one record more always fit a body.
+    let piece_bytes_max = PIECE_BYTES_MAX.min(body_bytes_max / 2);
+    let record_bytes_max = body_bytes_max - piece_bytes_max - 2;
+    let mut chunks = Chunks::new(file, mapping.array_keys(), record_bytes_max, piece_bytes_max);
     let mut first = 0;
     let mut shown = 0;
     while let Some(piece) = chunks.next_piece()? {
         let offset = piece.records.first().map_or(0, |record| record.offset);
         bar.set_position(piece.records.last().map_or(offset, |record| record.offset + record.size));
         let records = piece.records.len() as i64;
-        let receipt = post(access, tenant, mapping.name(), path, offset, piece.data.into_owned()).await?;
+        let receipt = post(way, tenant, mapping.name(), path, offset, piece.data.into_owned()).await?;
         for count in ["received", "mapped", "noise", "quarantined", "duplicates", "events", "masked"] {
             total[count] = (total[count].as_i64().unwrap_or(0) + receipt[count].as_i64().unwrap_or(0)).into();
         }
@@ -137,7 +152,7 @@ async fn send(
     if shown > SHOWN_MAX {
         complain(&format!("{}: {} more in quarantine (SELECT * FROM quarantine)", path.display(), shown - SHOWN_MAX));
     }
-    Ok(total)
+    Ok(())
 }
 
 fn in_quarantine(path: &Path, first: i64, result: &Value) -> String {
@@ -152,15 +167,15 @@ fn in_quarantine(path: &Path, first: i64, result: &Value) -> String {
     )
 }
 
-async fn post(access: &Access, tenant: &str, source: &str, path: &Path, offset: u64, body: Vec<u8>) -> Result<Value> {
+async fn post(way: &Way, tenant: &str, source: &str, path: &Path, offset: u64, body: Vec<u8>) -> Result<Value> {
     let name = path.to_string_lossy().into_owned();
-    match access {
-        Access::Server(client) => {
+    match way {
+        Way::Server(client) => {
             let query = form(&[("file", &name), ("offset", &offset.to_string())]);
             let answer = client.post(&format!("/operator/ingest/{source}?{query}"), body).await?;
             serde_json::from_slice(&answer.body).context("the receipt is not JSON")
         }
-        Access::Folder(node) => {
+        Way::Folder(node) => {
             let carrier = Carrier::File { name, offset };
             let instance = String::new();
             let admission = Admission { tenant: tenant.to_owned(), door: "file", live: false, instance, carrier };
@@ -172,11 +187,4 @@ async fn post(access: &Access, tenant: &str, source: &str, path: &Path, offset: 
 /// `application/x-www-form-urlencoded`.
 fn form(pairs: &[(&str, &str)]) -> String {
     url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
-}
-
-async fn settle(access: &Access) -> Result<()> {
-    match access {
-        Access::Server(client) => client.post("/operator/settle", Vec::new()).await.map(|_| ()),
-        Access::Folder(node) => node.settle().await,
-    }
 }

@@ -16,8 +16,10 @@ mod sql;
 mod status;
 mod tokens;
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -40,6 +42,8 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Subcommand)]
 enum Command {
@@ -85,18 +89,12 @@ pub(crate) fn main() -> ExitCode {
     start_logging(&cli);
     match run(cli) {
         Ok(code) => code,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if crate::output::is_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
             crate::output::complain(&format!("muster: {error:#}"));
             ExitCode::FAILURE
         }
     }
-}
-
-/// Whether the reader of our output went away, as `head` does.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let kind = |e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe;
-    error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(kind))
 }
 
 fn start_logging(cli: &Cli) {
@@ -105,7 +103,8 @@ fn start_logging(cli: &Cli) {
         _ => "error",
     };
     let filter = tracing_subscriber::EnvFilter::new(cli.log.as_deref().unwrap_or(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
@@ -124,7 +123,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         match cli.command {
             Command::Demo(command) => demo::run(&command, config).await,
             Command::Serve(command) => serve::run(&command, config).await,
@@ -136,7 +135,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
             Command::Status(command) => status::run(&command, config).await,
             _ => unreachable!("handled above"),
         }
-    })
+    });
+    // After an error a role may still wait on its log: the process ends all the same.
+    runtime.shutdown_timeout(SHUTDOWN_PATIENCE);
+    done
 }
 
 fn read_config(path: Option<PathBuf>, data: Option<PathBuf>) -> Result<Config> {

@@ -57,7 +57,7 @@ pub(crate) fn run(command: &Normalize, config: &Config) -> Result<ExitCode> {
     let file = File::open(&command.file).with_context(|| format!("cannot open {}", command.file.display()))?;
     let limits = &config.ingest.limits;
     let mut chunks = Chunks::new(file, mapping.array_keys(), limits.record_bytes_max, PIECE_BYTES_MAX);
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = std::io::BufWriter::new(crate::output::Output::lock());
     let mut first = 0;
     while let Some(piece) = chunks.next_piece()? {
         let normalized = normalize_piece(mapping, &piece, first, None, &context, limits);

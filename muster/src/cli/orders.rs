@@ -41,7 +41,7 @@ pub(crate) struct One {
 
 #[derive(Args)]
 pub(crate) struct Release {
-    /// Whole id of the order
+    /// Id of the order; its first digits are enough
     id: String,
     /// Why, for the record
     #[arg(long)]
@@ -57,18 +57,24 @@ pub(crate) async fn run(command: &OrdersCommand, config: Config) -> Result<ExitC
         OrdersCommand::Release(release) => &release.tenant.tenant,
     };
     let access = Access::open(config, tenant).await?;
-    let done = act(command, &access, tenant).await;
-    access.close().await?;
-    done
+    act(command, &access, tenant).await
 }
 
 async fn act(command: &OrdersCommand, access: &Access, tenant: &str) -> Result<ExitCode> {
     match command {
         OrdersCommand::List(list) => {
-            let query = "SELECT substr(order_id, 1, 12) AS \"order\", time, state, mode, target_kind, target_id, reason FROM \
+            let columns = match list.format {
+                Format::Table => {
+                    "substr(order_id, 1, 12) AS \"order\", time, state, mode, target_kind, target_id, reason"
+                }
+                Format::Json | Format::Csv => "* EXCLUDE (back)",
+            };
+            let query = format!(
+                "SELECT {columns} FROM \
                  (SELECT *, row_number() OVER (PARTITION BY order_id ORDER BY step DESC) AS back FROM orders) \
-                 WHERE back = 1 ORDER BY time DESC";
-            output::rows(&ask(access, tenant, query).await?, list.format)?;
+                 WHERE back = 1 ORDER BY time DESC"
+            );
+            output::rows(&ask(access, tenant, &query).await?, list.format)?;
         }
         OrdersCommand::Show(one) => {
             let query = format!(
@@ -76,7 +82,11 @@ async fn act(command: &OrdersCommand, access: &Access, tenant: &str) -> Result<E
                  FROM orders WHERE starts_with(order_id, {}) ORDER BY order_id, step",
                 quoted(&one.id)
             );
-            output::rows(&ask(access, tenant, &query).await?, one.format)?;
+            let steps = ask(access, tenant, &query).await?;
+            if steps.iter().all(|batch| batch.num_rows() == 0) {
+                bail!("no order of tenant `{tenant}` has an id that starts with `{}`", one.id);
+            }
+            output::rows(&steps, one.format)?;
         }
         OrdersCommand::Release(release) => {
             // The release itself is refused or recorded by the responder, wherever it runs.

@@ -28,11 +28,11 @@ pub(crate) async fn run(command: &Serve, mut config: Config) -> Result<ExitCode>
         config.server.listen_address = address;
     }
     let folder = config.data.folder.clone();
-    let node = Node::open(config, Clock::system()).await?;
-    let tokens = Tokens::open(&folder)?;
-    let address = node.config.server.listen_address;
+    let address = config.server.listen_address;
     let tcp = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     let address = tcp.local_addr()?;
+    let node = Node::open(config, Clock::system()).await?;
+    let tokens = Tokens::open(&folder)?;
     if tokens.is_empty() {
         let verbs = vec![Verb::Ingest, Verb::Act, Verb::Query, Verb::Deny, Verb::Order, Verb::Approve, Verb::Admin];
         let token = tokens.create("first", "default", Holder::Person, verbs)?;
@@ -53,16 +53,21 @@ pub(crate) async fn run(command: &Serve, mut config: Config) -> Result<ExitCode>
             return Ok(ExitCode::FAILURE);
         }
         signal = told_to_stop() => {
-            complain(&format!("{} received: finishing", signal?));
+            complain(&format!("{} received: finishing (once more: stop at once)", signal?));
             stop.send_replace(true);
-            server.await?;
+            tokio::select! {
+                ended = &mut server => ended?,
+                // What was acknowledged is in the log; the next start recovers from it.
+                _ = told_to_stop() => return Ok(ExitCode::FAILURE),
+            }
         }
     }
     node.shut_down().await?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn told_to_stop() -> Result<&'static str> {
+/// Resolves with the name of the signal that tells the process to end.
+pub(crate) async fn told_to_stop() -> Result<&'static str> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {

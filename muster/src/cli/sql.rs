@@ -15,7 +15,7 @@ use crate::output::{self, Format, complain};
 #[derive(Args, Clone)]
 pub(crate) struct Tenant {
     /// Tenant whose data is meant
-    #[arg(long, default_value = "default")]
+    #[arg(long, default_value = "default", value_parser = crate::tokens::name)]
     pub(crate) tenant: String,
 }
 
@@ -31,9 +31,8 @@ pub(crate) struct Sql {
 
 pub(crate) async fn run(command: &Sql, config: Config) -> Result<ExitCode> {
     let access = Access::open(config, &command.tenant.tenant).await?;
-    let answer = ask(&access, &command.tenant.tenant, &command.query).await;
-    access.close().await?;
-    output::rows(&answer?, command.format)?;
+    let answer = ask(&access, &command.tenant.tenant, &command.query).await?;
+    output::rows(&answer, command.format)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -42,8 +41,8 @@ const TRUNCATED: &str = "the answer was cut at the limit of rows (query.rows_max
 /// Asks whichever way the data is reached. Says on standard error where the answer was cut at the limit of rows.
 pub(crate) async fn ask(access: &Access, tenant: &str, query: &str) -> Result<Vec<RecordBatch>> {
     match access {
-        Access::Folder(node) => {
-            let answer = node.query.sql(tenant, query).await?;
+        Access::Folder(store) => {
+            let answer = store.query.sql(tenant, query).await?;
             if answer.truncated {
                 complain(TRUNCATED);
             }

@@ -24,11 +24,9 @@ pub(crate) async fn run(command: &Status, config: Config) -> Result<ExitCode> {
     let access = Access::open(config, tenant).await?;
     let status = match &access {
         Access::Server(client) => client.get("/v1/status").await,
-        Access::Folder(node) => node.status(tenant).await,
-    };
+        Access::Folder(store) => store.status(tenant).await,
+    }?;
     let serving = matches!(access, Access::Server(_));
-    access.close().await?;
-    let status = status?;
     match command.format {
         Format::Table => output::print(&text(&status, serving))?,
         Format::Json | Format::Csv => output::json_lines(&[status])?,
@@ -49,7 +47,11 @@ fn text(status: &Value, serving: bool) -> String {
     text.push_str(&ledger(&rows(&status["ledger"])));
     text.push_str(&format!("\nlog: frames {} to {}\n", status["log"]["first"], status["log"]["end"]));
     for (role, state) in status["roles"].as_object().into_iter().flatten() {
-        text.push_str(&format!("{role:>10}: {} frames behind\n", state["behind"]));
+        text.push_str(&format!("{role:>10}: {} frames behind", state["behind"]));
+        if let Some(error) = state["error"].as_str() {
+            text.push_str(&format!(", failing: {error}"));
+        }
+        text.push('\n');
     }
     for (title, name, columns) in
         [("alerts", "alerts", ["detector", "severity_id", "alerts"]), ("orders", "orders", ["state", "mode", "orders"])]

@@ -17,7 +17,7 @@ pub(crate) enum TokensCommand {
     Create(Create),
     /// Names, tenants and verbs of all tokens
     List,
-    /// Make a token stop working (a running server: after its restart)
+    /// Make a token stop working, at once
     Revoke {
         /// Name of the token
         name: String,

@@ -45,10 +45,7 @@ fn parse(text: &str, shown: &str, environment: &[(String, String)]) -> Result<Co
         set(&mut written, &path.to_lowercase().split("__").collect::<Vec<_>>(), value);
     }
     let schema = schemars::schema_for!(Config);
-    unknown_keys(&written, schema.as_value(), &schema, "", &mut problems);
-    if !problems.is_empty() {
-        return Err(Problems(problems));
-    }
+    unknown_keys(&mut written, schema.as_value(), &schema, "", &mut problems);
     // Sections are read one by one, so that a mistake in one does not hide a mistake in the next.
     let mut config = Config::default();
     for (section, value) in written.as_object().into_iter().flatten() {
@@ -80,23 +77,25 @@ fn set(written: &mut Value, path: &[&str], text: &str) {
     *place = value;
 }
 
-/// Walks value and schema together and names every key that the schema does not have.
-fn unknown_keys(value: &Value, schema: &Value, root: &Schema, path: &str, problems: &mut Vec<String>) {
+/// Walks value and schema together, names every key that the schema does not have and takes it out, so that the rest can
+/// be read and its mistakes be named too.
+fn unknown_keys(value: &mut Value, schema: &Value, root: &Schema, path: &str, problems: &mut Vec<String>) {
     let schema = resolve(schema, root);
     match value {
         Value::Object(map) => {
             let Some(known) = schema.get("properties").and_then(Value::as_object) else { return };
-            for (key, inner) in map {
+            map.retain(|key, inner| {
                 let place = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                 match known.get(key) {
                     Some(schema) => unknown_keys(inner, schema, root, &place, problems),
                     None => problems.push(format!("{place}: no such key{}", nearest(key, known.keys()))),
                 }
-            }
+                known.contains_key(key)
+            });
         }
         Value::Array(items) => {
             let Some(schema) = schema.get("items") else { return };
-            for (i, item) in items.iter().enumerate() {
+            for (i, item) in items.iter_mut().enumerate() {
                 unknown_keys(item, schema, root, &format!("{path}[{i}]"), problems);
             }
         }
@@ -149,14 +148,14 @@ mod tests {
 
     #[test]
     fn all_problems_are_reported_at_once() {
-        let found = problems("[server]\nbody_bytes_max = \"many\"\n[data]\nfolder = 3\n");
-        assert_eq!(found.len(), 2, "{found:?}");
+        let found = problems("[server]\nrequests_max = \"many\"\nx = 1\n[data]\nfolder = 3\n");
+        assert_eq!(found.len(), 3, "{found:?}");
     }
 
     #[test]
     fn the_environment_overrides_the_file() {
-        let environment = [("MUSTER__SERVER__BODY_BYTES_MAX".to_owned(), "1048576".to_owned())];
-        let config = parse("[server]\nbody_bytes_max = 2097152\n", "muster.toml", &environment).expect("is right");
-        assert_eq!(config.server.body_bytes_max, 1_048_576);
+        let environment = [("MUSTER__SERVER__REQUESTS_MAX".to_owned(), "7".to_owned())];
+        let config = parse("[server]\nrequests_max = 9\n", "muster.toml", &environment).expect("is right");
+        assert_eq!(config.server.requests_max, 7);
     }
 }

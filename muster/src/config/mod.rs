@@ -48,8 +48,6 @@ impl Default for DataConfig {
 pub(crate) struct ServerConfig {
     /// Address and port to listen on. Put a TLS proxy in front before listening on anything but loopback.
     pub(crate) listen_address: SocketAddr,
-    /// Largest request body, after decompression.
-    pub(crate) body_bytes_max: usize,
     /// Requests served at the same time; one more is answered 503.
     pub(crate) requests_max: usize,
     /// Longest time a request may take before it is answered 504.
@@ -58,12 +56,7 @@ pub(crate) struct ServerConfig {
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        ServerConfig {
-            listen_address: SocketAddr::from(([127, 0, 0, 1], 7171)),
-            body_bytes_max: 64 << 20,
-            requests_max: 512,
-            request_secs: 60,
-        }
+        ServerConfig { listen_address: SocketAddr::from(([127, 0, 0, 1], 7171)), requests_max: 512, request_secs: 60 }
     }
 }
 
@@ -86,8 +79,17 @@ impl Config {
     /// What is wrong although every key is known and of its type.
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        if self.server.body_bytes_max == 0 || self.server.requests_max == 0 || self.server.request_secs == 0 {
-            problems.push("server: limits must be at least 1".to_owned());
+        let ServerConfig { requests_max, request_secs, .. } = self.server;
+        for (fine, problem) in [
+            (requests_max >= 1, "server.requests_max: must be at least 1"),
+            (request_secs >= 1, "server.request_secs: must be at least 1"),
+            (self.ingest.body_bytes_max >= 1 << 10, "ingest.body_bytes_max: must be at least 1 KiB"),
+            (self.ingest.limits.record_bytes_max >= 1, "ingest.limits.record_bytes_max: must be at least 1"),
+            (self.detect.agents_max >= 1, "detect.agents_max: must be at least 1"),
+        ] {
+            if !fine {
+                problems.push(problem.to_owned());
+            }
         }
         for (section, found) in [
             ("respond", self.respond.problems()),
