@@ -2,7 +2,8 @@
 //!
 //! Three columns go beyond the vendor's record: `door` (which way it came in, so that a switch can tell a live door from
 //! a backfill), `event_index` (which event of its record this is, so that records can be counted) and `flags` (what
-//! Muster noticed about the record itself). `log_partition`, `log_offset` and `log_index` are filled by the log's reader.
+//! Muster noticed about the record itself). `log_partition` is filled by ingest, `log_offset` and `log_index`
+//! by the log's writer.
 
 crate::table::table! {
     "events", "One normalized agent/user/action record a row.", reader Events, row EventRow;

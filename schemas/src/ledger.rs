@@ -1,8 +1,8 @@
 //! The ledger: one entry for each admission, so that no record can disappear unseen.
 //!
 //! Entries are summed, never changed: `received = mapped + noise + quarantined + duplicates` holds for each entry and so
-//! for every sum. A duplicate that the log's reader finds later is an entry of its own that moves a record from `mapped`
-//! to `duplicates`.
+//! for every sum. The log's writer finds the duplicates; it moves them from `mapped` to `duplicates` in the entry that
+//! came with them, before that is durable.
 
 crate::table::table! {
     "ingest_ledger", "One admission of records, or one correction, a row; counts are in records.", reader Ledger, row LedgerRow;

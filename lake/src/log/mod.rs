@@ -130,8 +130,8 @@ impl Log {
             shared: shared.clone(),
             file,
             windows,
-            // A process before this one may have been killed between a removal and its sync.
-            removal_unsynced: true,
+            // Recovery has synced the folder.
+            removal_unsynced: false,
         };
         let (sender, receiver) = mpsc::sync_channel(config.queue_groups_max);
         let thread = std::thread::Builder::new().name("log-writer".to_owned());

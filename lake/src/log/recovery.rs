@@ -133,7 +133,6 @@ impl Scan<'_> {
     }
 
     /// Adds the next commit to `segment`, or says where and why it is not whole.
-    #[allow(clippy::type_complexity)]
     fn commit(&mut self, segment: &mut Segment) -> Result<Result<(), (usize, &'static str)>, LogError> {
         let start = segment.bytes as usize;
         let mut at = start;

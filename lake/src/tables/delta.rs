@@ -143,7 +143,8 @@ impl TableState {
     }
 
     /// Reader and writer version that the table asks of others.
-    pub fn protocol(&self) -> (i32, i32) {
+    #[cfg(test)]
+    pub(crate) fn protocol(&self) -> (i32, i32) {
         let protocol = self.state.protocol();
         (protocol.min_reader_version(), protocol.min_writer_version())
     }

@@ -21,7 +21,6 @@ pub(crate) struct Published {
 pub struct Snapshot {
     published: Arc<Published>,
     frames: Vec<Arc<Frame>>,
-    end: u64,
 }
 
 /// One table of a [`Snapshot`]: its files, and beside them the rows that are not in a file yet.
@@ -48,12 +47,7 @@ impl Snapshot {
                 return Err(LakeError::Behind { bytes_max });
             }
         }
-        Ok(Snapshot { published, frames, end })
-    }
-
-    /// One past the last offset that the snapshot holds.
-    pub fn end(&self) -> u64 {
-        self.end
+        Ok(Snapshot { published, frames })
     }
 
     /// A table of `schemas::TABLES` by name.

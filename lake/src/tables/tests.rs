@@ -106,14 +106,15 @@ async fn rows_come_back_as_they_were() {
 async fn a_repeat_adds_nothing() {
     let files = SimFiles::new();
     let mut table = open(&files).await.unwrap();
-    let frames = [frame(0, 10), frame(1, 10), frame(2, 10)];
+    let frames = [frame(0, 10), frame(1, 10), frame(2, 10), frame(3, 10)];
     table.append(&frames[..2], 1, 1).await.unwrap();
-    let mut stale = table.clone();
-    table.append(&frames, 2, 1).await.unwrap();
-    table.append(&frames, 2, 1).await.unwrap();
-    // A writer whose state is older than the table's looks before it writes.
-    stale.append(&frames, 2, 1).await.unwrap();
+    let (mut stale, mut staler) = (table.clone(), table.clone());
+    table.append(&frames[..3], 2, 1).await.unwrap();
+    table.append(&frames[..3], 2, 1).await.unwrap();
+    // A writer whose state is older than the table's looks before it writes, the same file as another or a larger one.
+    stale.append(&frames[..3], 2, 1).await.unwrap();
     stale.append(&frames[..1], 0, 1).await.unwrap();
+    staler.append(&frames, 3, 1).await.unwrap();
     assert_eq!(ids(&open(&files).await.unwrap()).await, ids_of(&frames));
 }
 

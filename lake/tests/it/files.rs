@@ -2,9 +2,13 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use lake::clock::Clock;
 use lake::files::sim::{Fault, SimFiles};
+use lake::files::store::FileStore;
 use lake::files::{Disk, File, Files};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 fn both(check: impl Fn(&dyn Files)) {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -89,4 +93,48 @@ fn calls_fail_on_request() {
     file.sync().expect("call 2 works");
     assert!(file.append(b"e").is_err() && file.sync().is_err() && files.len(Path::new("x")).is_err());
     assert_eq!(files.calls(), 4);
+}
+
+/// Power goes at every call of a put, a put over it and a put where nothing may be: an object is whole or not there, and
+/// there once the put has returned.
+#[tokio::test]
+async fn a_put_is_whole_at_any_moment_and_durable_when_it_returns() {
+    let puts: [(&str, &str, PutMode); 3] = [
+        ("a/x", "first", PutMode::Overwrite),
+        ("a/x", "second", PutMode::Overwrite),
+        ("a/b/y", "only", PutMode::Create),
+    ];
+    let store = |files: &SimFiles| FileStore::new(Arc::new(files.clone()), PathBuf::from("root"), Clock::manual(0));
+    let run = async |files: &SimFiles| {
+        let (store, mut done) = (store(files), 0);
+        for (path, bytes, mode) in puts.clone() {
+            let put = store.put_opts(&path.into(), bytes.into(), PutOptions::from(mode)).await;
+            done += usize::from(put.is_ok());
+        }
+        done
+    };
+    let whole = SimFiles::new();
+    assert_eq!(run(&whole).await, puts.len());
+    for cut in 0..=whole.calls() {
+        let files = SimFiles::new();
+        files.cut_at(cut);
+        let done = run(&files).await;
+        for seed in [None, Some(cut), Some(cut + 100)] {
+            let store = store(&files.after_cut(seed));
+            let mut found = [None, None];
+            for (path, found) in ["a/x", "a/b/y"].into_iter().zip(&mut found) {
+                if let Ok(object) = store.get(&path.into()).await {
+                    *found = Some(object.bytes().await.expect("reads"));
+                }
+            }
+            let [x, y] = found.each_ref().map(|bytes| bytes.as_deref());
+            let expected: [Option<&[u8]>; 4] = [None, Some(b"first"), Some(b"second"), Some(b"second")];
+            assert!(x == expected[done] || x == expected[(done + 1).min(2)], "cut at {cut}: {x:?} after {done} puts");
+            assert!(y == Some(b"only") || y.is_none() && done < 3, "cut at {cut}: {y:?} after {done} puts");
+        }
+    }
+    store(&whole).delete(&"a/b/y".into()).await.expect("deletes");
+    assert!(store(&whole.after_cut(None)).get(&"a/b/y".into()).await.is_err(), "what is deleted stays so");
+    let again = store(&whole).put_opts(&"a/x".into(), "third".into(), PutOptions::from(PutMode::Create)).await;
+    assert!(matches!(again, Err(object_store::Error::AlreadyExists { .. })));
 }

@@ -115,7 +115,7 @@ fn a_full_disk_refuses_one_append_and_a_failing_fsync_ends_the_log() {
     let call = files.calls();
     files.fail_at(call, Fault::NoSpace);
     assert!(matches!(one(&log, "b"), Err(LogError::Full(_))));
-    one(&log, "b").expect("the log goes on");
+    assert!(one(&log, "b").expect("the log goes on").events.is_some(), "what was refused is not taken for a repeat");
     let call = files.calls();
     files.fail_at(call + 1, Fault::Io);
     let failed = one(&log, "c");
@@ -123,6 +123,63 @@ fn a_full_disk_refuses_one_append_and_a_failing_fsync_ends_the_log() {
     assert!(matches!(one(&log, "d"), Err(LogError::Fatal(_))));
     assert!(matches!(runtime().block_on(log.wait(log.end())), Err(LogError::Fatal(_))));
     assert!(matches!(log.read(0, 1), Err(LogError::Fatal(_))));
+}
+
+/// One event whose size is much of a segment of [`small`].
+fn large(log: &Log, id: usize) -> Result<Appended, LogError> {
+    append(log, events([(&*id.to_string(), &*"x".repeat(9000))]))
+}
+
+/// What a cut leaves of a new segment is a torn header or a sound one, never a commit behind a torn header.
+#[test]
+fn a_new_segment_is_durable_before_its_first_commit() {
+    let files = SimFiles::new();
+    let (log, _) = open(&files, &small()).expect("opens");
+    let (mut calls, mut count) = (0, 0);
+    while files.list(&folder()).expect("lists").len() == 1 {
+        calls = files.calls();
+        large(&log, count).expect("appends");
+        count += 1;
+    }
+    for call in calls..files.calls() {
+        let files = SimFiles::new();
+        files.cut_at(call);
+        let (log, _) = open(&files, &small()).expect("opens");
+        let acknowledged = (0..count).take_while(|&id| large(&log, id).is_ok()).count();
+        for seed in 0..64 {
+            let opened = open(&files.after_cut(Some(seed)), &small());
+            let (log, _) = opened.unwrap_or_else(|error| panic!("cut at call {call}, remains {seed}: {error}"));
+            assert!((acknowledged..=acknowledged + 1).contains(&stream(&log).len()), "cut at call {call}");
+        }
+    }
+}
+
+/// A removal that a cut undid, with a later one that it did not, would be a hole.
+#[test]
+fn segments_go_oldest_first_after_a_cut_too() {
+    let config = LogConfig { duplicates_window: 1, ..small() };
+    let fill = |files: &SimFiles| {
+        let (log, _) = open(files, &config).expect("opens");
+        (0..20).for_each(|id| drop(large(&log, id).expect("appends")));
+        pass(&log, log.end());
+        log
+    };
+    let files = SimFiles::new();
+    let log = fill(&files);
+    let calls = files.calls();
+    large(&log, 20).expect("appends");
+    assert!(files.calls() - calls > 8, "one append releases several segments");
+    for call in calls..files.calls() {
+        let files = SimFiles::new();
+        files.cut_at(call);
+        let acknowledged = large(&fill(&files), 20).is_ok();
+        for seed in 0..16 {
+            let opened = open(&files.after_cut(Some(seed)), &config);
+            let (log, _) = opened.unwrap_or_else(|error| panic!("cut at call {call}, remains {seed}: {error}"));
+            let ids: Vec<String> = stream(&log).into_iter().map(|(id, ..)| id).collect();
+            assert!(ids.contains(&"19".to_owned()) && (ids.contains(&"20".to_owned()) || !acknowledged), "{ids:?}");
+        }
+    }
 }
 
 /// Three commits in one segment, and where each ends.
@@ -151,10 +208,16 @@ fn holding(bytes: &[u8]) -> SimFiles {
     files
 }
 
+/// At every byte of the frames' headers and at either end of their payloads; within the payloads at some.
 #[test]
 fn a_write_torn_at_any_byte_is_cut_back_to_the_commit_before() {
     let (bytes, ends) = three_commits();
-    for cut in ends[2] + 1..ends[3] {
+    let commit = ends[2] as usize..ends[3] as usize;
+    let begins: Vec<u64> = memchr::memmem::find_iter(&bytes[commit.clone()], b"MLF\x01").map(|at| at as u64).collect();
+    assert_eq!(begins.len(), 3);
+    let near = |cut: u64| begins.iter().any(|at| (at.saturating_sub(8)..at + 40).contains(&cut));
+    let cuts = (1..commit.len() as u64).filter(|&cut| near(cut) || cut % 17 == 0 || cut + 8 > commit.len() as u64);
+    for cut in cuts.map(|cut| ends[2] + cut) {
         for garbage in [0, 40] {
             let mut torn = bytes[..cut as usize].to_vec();
             torn.resize(torn.len() + garbage, 0x4d);
@@ -207,7 +270,7 @@ fn damage_before_the_last_commit_is_an_error_that_names_segment_and_byte() {
 fn a_missing_segment_is_an_error() {
     let files = SimFiles::new();
     let (log, _) = open(&files, &small()).expect("opens");
-    (0..20).for_each(|i| drop(append(&log, events([(&*i.to_string(), &*"x".repeat(9000))])).expect("appends")));
+    (0..20).for_each(|id| drop(large(&log, id).expect("appends")));
     drop(log);
     let names = files.list(&folder()).expect("lists");
     files.remove(&folder().join(&names[1])).expect("removes");
