@@ -11,7 +11,7 @@ use arrow::buffer::Buffer;
 use arrow::error::ArrowError;
 use arrow::ipc::MetadataVersion;
 use arrow::ipc::reader::StreamDecoder;
-use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions, write_message};
+use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions, StreamEncoder, write_message};
 use schemas::Table;
 
 /// Buffers aligned to 8 bytes, which is what their types need: at the usual 64, a frame of few rows is mostly padding.
@@ -29,13 +29,25 @@ pub(super) fn schema_message(table: &Table) -> Vec<u8> {
     bytes
 }
 
-/// Appends the record batch message of `batch`.
-pub(super) fn encode(batch: &RecordBatch, bytes: &mut Vec<u8>) -> Result<(), ArrowError> {
-    let options = options();
-    let mut tracker = DictionaryTracker::new(false);
-    let (_, message) = IpcDataGenerator::default().encode(batch, &mut tracker, &options, &mut Default::default())?;
-    write_message(bytes, message, &options)?;
-    Ok(())
+/// Encodes batches of one table. Kept from one batch to the next, because an encoder's first message is the schema's.
+pub(super) struct Encoder(StreamEncoder);
+
+impl Encoder {
+    pub(super) fn new(table: &Table) -> Encoder {
+        let schema = table.schema();
+        let encoder = StreamEncoder::try_new_with_options(&schema, options());
+        let mut encoder = encoder.expect("the declared columns have types that the format knows");
+        encoder.encode(&RecordBatch::new_empty(schema)).expect("encoding to memory cannot fail");
+        Encoder(encoder)
+    }
+
+    /// Appends the record batch message of `batch`. The columns' bytes are copied once, from the batch to `bytes`.
+    pub(super) fn encode(&mut self, batch: &RecordBatch, bytes: &mut Vec<u8>) -> Result<(), ArrowError> {
+        let parts = self.0.encode(batch)?;
+        bytes.reserve(parts.iter().map(Buffer::len).sum());
+        parts.iter().for_each(|part| bytes.extend_from_slice(part));
+        Ok(())
+    }
 }
 
 /// The batch of a message that was written with `schema`, in the columns of `table`.
@@ -83,7 +95,7 @@ mod tests {
     fn a_batch_reads_back() {
         let batch = event::batch(&[EventRow { event_id: "a".into(), scopes: vec!["s".into()], ..EventRow::default() }]);
         let mut bytes = Vec::new();
-        encode(&batch, &mut bytes).expect("encodes");
+        Encoder::new(&event::TABLE).encode(&batch, &mut bytes).expect("encodes");
         let read = decode(&schema_message(&event::TABLE), Buffer::from_vec(bytes), &event::TABLE).expect("decodes");
         assert_eq!(read, batch);
     }

@@ -11,15 +11,59 @@ use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use schemas::{Events, event, id, ledger};
 
+use super::columns::{self, Encoder};
 use super::duplicates::{Verdict, Window};
 use super::frame::{self, Header, Kind};
 use super::group::{Prepared, id_key};
-use super::{Appended, Frame, LogError, Payload, columns};
+use super::{Appended, Frame, LogError, Payload};
 
-/// What one write puts into the log.
+/// Bytes that a commit took and that are kept for the next: taking them anew costs the kernel more than filling them.
+const BYTES_KEPT_MAX: usize = 16 << 20;
+
+/// Makes frames' bytes; kept from one commit to the next.
+pub(super) struct Encoding {
+    encoders: Vec<(Kind, Encoder)>,
+    /// The commit's frames.
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Encoding {
+    pub(super) fn new() -> Encoding {
+        let encoder = |kind: Kind| kind.table().map(|table| (kind, Encoder::new(table)));
+        Encoding { encoders: Kind::BATCHES.into_iter().filter_map(encoder).collect(), bytes: Vec::new() }
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(BYTES_KEPT_MAX);
+    }
+
+    fn push(&mut self, header: &Header, kind: Kind, payload: &Payload) -> Result<(), ArrowError> {
+        let Encoding { encoders, bytes } = self;
+        frame::push(bytes, header, |bytes| match payload {
+            Payload::Events(batch)
+            | Payload::Quarantine(batch)
+            | Payload::Ledger(batch)
+            | Payload::Alerts(batch)
+            | Payload::Orders(batch) => {
+                let encoder = encoders.iter_mut().find(|(of, _)| *of == kind);
+                encoder.expect("each kind of batch has an encoder").1.encode(batch, bytes)
+            }
+            Payload::Control(value) => {
+                bytes.extend_from_slice(value.to_string().as_bytes());
+                Ok(())
+            }
+            Payload::Tick(micros) => {
+                bytes.extend_from_slice(&micros.to_le_bytes());
+                Ok(())
+            }
+        })
+    }
+}
+
+/// What one write puts into the log; its bytes are in the [`Encoding`].
 #[derive(Debug, Default)]
 pub(super) struct Commit {
-    pub(super) bytes: Vec<u8>,
     pub(super) frames: Vec<Arc<Frame>>,
     /// Events in it.
     pub(super) ids: u64,
@@ -65,7 +109,9 @@ pub(super) fn make(
     offset: u64,
     written_at: i64,
     windows: &mut Windows,
+    encoding: &mut Encoding,
 ) -> Result<Commit, LogError> {
+    encoding.clear();
     let mut batches = Batches::default();
     let mut appended = Vec::with_capacity(groups.len());
     let mut rows = 0;
@@ -79,7 +125,8 @@ pub(super) fn make(
     }
     let events_at = offset + batches.control.len() as u64;
     let mut commit = Commit { ids: u64::from(rows), appended, ..Commit::default() };
-    encode(batches, offset, written_at, &mut commit).map_err(|error| LogError::Fatal(error.to_string()))?;
+    commit.frames =
+        encode(batches, offset, written_at, encoding).map_err(|error| LogError::Fatal(error.to_string()))?;
     let end = offset + commit.frames.len() as u64;
     for told in &mut commit.appended {
         told.end = end;
@@ -198,7 +245,12 @@ fn read(batch: &RecordBatch) -> Result<Events<'_>, LogError> {
 }
 
 /// Writes one frame a kind, the last one marked.
-fn encode(batches: Batches, offset: u64, written_at: i64, commit: &mut Commit) -> Result<(), ArrowError> {
+fn encode(
+    batches: Batches,
+    offset: u64,
+    written_at: i64,
+    encoding: &mut Encoding,
+) -> Result<Vec<Arc<Frame>>, ArrowError> {
     let ledger = if batches.ledger.is_empty() { vec![] } else { vec![ledger::batch(&batches.ledger)] };
     let mut payloads = batches.control;
     joined(batches.events, Payload::Events, &mut payloads)?;
@@ -208,14 +260,15 @@ fn encode(batches: Batches, offset: u64, written_at: i64, commit: &mut Commit) -
     joined(batches.orders, Payload::Orders, &mut payloads)?;
     payloads.extend(batches.ticks);
     let count = payloads.len();
+    let mut frames = Vec::with_capacity(count);
     for (place, payload) in payloads.into_iter().enumerate() {
         let offset = offset + place as u64;
         let (kind, payload) = placed(payload, offset)?;
         let header = Header { kind: kind as u8, last: place + 1 == count, place: place as u16, offset, written_at };
-        frame::push(&mut commit.bytes, &header, |bytes| write(&payload, bytes))?;
-        commit.frames.push(Arc::new(Frame { offset, written_at, payload }));
+        encoding.push(&header, kind, &payload)?;
+        frames.push(Arc::new(Frame { offset, written_at, payload }));
     }
-    Ok(())
+    Ok(frames)
 }
 
 fn joined(
@@ -246,17 +299,4 @@ fn placed(payload: Payload, offset: u64) -> Result<(Kind, Payload), ArrowError> 
         Payload::Control(_) => Ok((Kind::Control, payload)),
         Payload::Tick(_) => Ok((Kind::Tick, payload)),
     }
-}
-
-fn write(payload: &Payload, bytes: &mut Vec<u8>) -> Result<(), ArrowError> {
-    match payload {
-        Payload::Events(batch)
-        | Payload::Quarantine(batch)
-        | Payload::Ledger(batch)
-        | Payload::Alerts(batch)
-        | Payload::Orders(batch) => columns::encode(batch, bytes)?,
-        Payload::Control(value) => bytes.extend_from_slice(value.to_string().as_bytes()),
-        Payload::Tick(micros) => bytes.extend_from_slice(&micros.to_le_bytes()),
-    }
-    Ok(())
 }

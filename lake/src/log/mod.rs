@@ -39,7 +39,7 @@ pub use config::LogConfig;
 pub use error::LogError;
 pub use group::Group;
 
-use commit::Windows;
+use commit::{Encoding, Windows};
 use duplicates::Window;
 use recovery::Recovered;
 use shared::{Found, Shared};
@@ -130,6 +130,7 @@ impl Log {
             shared: shared.clone(),
             file,
             windows,
+encoding: Encoding::new(),
             // Recovery has synced the folder.
             removal_unsynced: false,
         };

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::commit::{self, Commit, Windows};
+use super::commit::{self, Encoding, Windows};
 use super::group::Prepared;
 use super::segment;
 use super::shared::Shared;
@@ -35,6 +35,7 @@ pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) file: Box<dyn File>,
     pub(super) windows: Windows,
+    pub(super) encoding: Encoding,
     /// A removal that is not synced yet: a second one must wait, or a cut could leave a hole between segments.
     pub(super) removal_unsynced: bool,
 }
@@ -101,11 +102,12 @@ impl Writer {
 
     fn commit(&mut self, groups: Vec<Prepared>) -> Result<Vec<Appended>, LogError> {
         let offset = self.shared.end();
-        let made = commit::make(groups, offset, self.clock.now_micros(), &mut self.windows);
+        let made = commit::make(groups, offset, self.clock.now_micros(), &mut self.windows, &mut self.encoding);
         let written = made.and_then(|mut commit| {
             if !commit.frames.is_empty() {
-                self.write(&commit)?;
-                self.shared.publish(std::mem::take(&mut commit.frames), commit.bytes.len() as u64, commit.ids);
+                self.write()?;
+                let bytes = self.encoding.bytes.len() as u64;
+                self.shared.publish(std::mem::take(&mut commit.frames), bytes, commit.ids);
             }
             Ok(commit.appended)
         });
@@ -117,8 +119,8 @@ impl Writer {
     }
 
     /// Makes the commit durable at the end of the active segment, a new one where it would grow too large.
-    fn write(&mut self, commit: &Commit) -> Result<(), LogError> {
-        let bytes = commit.bytes.len() as u64;
+    fn write(&mut self) -> Result<(), LogError> {
+        let bytes = self.encoding.bytes.len() as u64;
         if let Err(error) = self.release(bytes) {
             // Releasing comes again with the next commit; what it leaves behind only takes room.
             tracing::warn!(%error, "a segment could not be released");
@@ -132,7 +134,7 @@ impl Writer {
             self.roll()?;
         }
         let (path, start, _) = self.shared.active();
-        if let Err(error) = self.file.append(&commit.bytes) {
+        if let Err(error) = self.file.append(&self.encoding.bytes) {
             let cut = self.file.truncate(start).and_then(|()| self.file.sync());
             cut.map_err(|error| LogError::sync(&path, &error))?;
             return Err(LogError::io(&path, error));

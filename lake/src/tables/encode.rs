@@ -28,6 +28,8 @@ const BLOOM: &[&str] =
     &["event_id", "source_event_id", "agent_id", "user_id", "credential_id", "token_id", "session_id", "trace_id"];
 /// Columns whose values hardly repeat.
 const DISTINCT: &[&str] = &[
+    "time",
+    "log_index",
     "event_id",
     "source_event_id",
     "token_id",

@@ -1,0 +1,111 @@
+//! The whole path, measured: a real `muster serve` on a new folder is sent generated records over HTTP until its log, lake,
+//! detectors and responder have passed them all.
+//!
+//! `cargo build && cargo bench --profile dev -p benches --bench end_to_end -- [--events N] [--source S]`. It sends what a
+//! gateway would (batches over a few connections on the loopback), reports what the server process alone took, and puts
+//! the parse floor (simd-json over the same bytes) beside it. The result goes to `benches/results/` as JSON too.
+//! It is no test of latency: the sender sends as fast as it is answered.
+#![allow(clippy::print_stdout)]
+
+mod report;
+mod send;
+mod server;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use benches::workload::{Generator, Source, Spec};
+use clap::Parser;
+
+use report::Report;
+use server::Server;
+
+/// The run is given up after this long.
+const PATIENCE: Duration = Duration::from_secs(900);
+/// So many records tell the parse floor.
+const FLOOR_RECORDS: u64 = 100_000;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Records to send
+    #[arg(long, default_value_t = 400_000)]
+    events: u64,
+    /// Agents that make them
+    #[arg(long, default_value_t = 10_000)]
+    agents: u32,
+    /// `envoy`, `okta`, `kong` or `aws_cloudtrail`
+    #[arg(long, default_value = "envoy")]
+    source: String,
+    /// Records in one request
+    #[arg(long, default_value_t = 1_000)]
+    batch: u64,
+    /// Connections that send at the same time
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    connections: u32,
+    /// The program to measure, instead of the one that `cargo build` put beside this bench
+    #[arg(long)]
+    muster: Option<PathBuf>,
+    /// Waits this long before sending, so that a profiler can attach
+    #[arg(long, default_value_t = 0)]
+    wait_secs: u64,
+    /// Cargo passes this to every bench
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let source = Source::named(&arguments.source).with_context(|| format!("no source {}", arguments.source))?;
+    let program = arguments.muster.clone().map_or_else(server::built, Ok)?;
+    // In the target folder and not in the system's temporary one, which may be memory: fsync must reach a disk.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let server = Server::start(&program, folder.path())?;
+    println!("server {} (profile dev) on {}", server.pid(), folder.path().display());
+    tokio::time::sleep(Duration::from_secs(arguments.wait_secs)).await;
+    let report = tokio::time::timeout(PATIENCE, measure(&arguments, source, &server)).await;
+    let report = report.context("the server did not pass all records in time")??;
+    report.print();
+    report.save()
+}
+
+async fn measure(arguments: &Arguments, source: Source, server: &Server) -> Result<Report> {
+    let spec = Spec { source, events: arguments.events, agents: arguments.agents, ..Spec::default() };
+    let (before, start) = (server.processor_secs()?, Instant::now());
+    let bytes_sent =
+        send::all(&server.door(source.name()), Generator::new(spec), arguments.batch, arguments.connections).await?;
+    let (acknowledged_secs, processor_secs_acknowledged) =
+        (start.elapsed().as_secs_f64(), server.processor_secs()? - before);
+    server.passed(server.log_end().await?).await?;
+    let (wall_secs, processor_secs) = (start.elapsed().as_secs_f64(), server.processor_secs()? - before);
+    let memory_bytes_peak = server.memory_bytes_peak()?;
+    let found = server.count().await?;
+    ensure!(found == arguments.events, "SQL counts {found} events of {} sent", arguments.events);
+    Ok(Report {
+        source: arguments.source.clone(),
+        records: arguments.events,
+        agents: arguments.agents,
+        batch: arguments.batch,
+        connections: arguments.connections,
+        bytes_sent,
+        acknowledged_secs,
+        wall_secs,
+        processor_secs_acknowledged,
+        processor_secs,
+        parse_secs: floor(source),
+        memory_bytes_peak,
+        lake_bytes: server.bytes("lake"),
+        log_bytes: server.bytes("log"),
+    })
+}
+
+/// Processor seconds that parsing alone takes for a record.
+fn floor(source: Source) -> f64 {
+    let body = support::generated(source, FLOOR_RECORDS);
+    let start = support::thread_time();
+    support::parse(&body);
+    (support::thread_time() - start).as_secs_f64() / FLOOR_RECORDS as f64
+}

@@ -1,0 +1,41 @@
+//! What both benches need: processor time, generated records, and the parse floor.
+//!
+//! Processor time and not the clock, so that other processes on the machine do not count.
+
+use std::time::Duration;
+
+use benches::workload::{Generator, Source, Spec};
+use simd_json::{Buffers, INPUT_PADDING, Tape, fill_tape_padded};
+
+/// Time that the calling thread was on a core.
+pub(crate) fn thread_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("the benches run on Linux");
+    let nanos = text.split(' ').next().and_then(|n| n.parse().ok()).expect("the first field is nanoseconds");
+    Duration::from_nanos(nanos)
+}
+
+/// `events` generated records of a source, one a line.
+pub(crate) fn generated(source: Source, events: u64) -> Vec<u8> {
+    let mut generator = Generator::new(Spec { source, events, ..Spec::default() });
+    let mut out = Vec::new();
+    while generator.write_record(&mut out) {}
+    out
+}
+
+pub(crate) fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
+}
+
+/// The parse floor: every line of `body` parsed into a reused tape, and nothing done with it.
+pub(crate) fn parse(body: &[u8]) {
+    let (mut buffers, mut kept, mut bytes) = (Buffers::default(), Tape(Vec::new()), Vec::new());
+    for line in lines(body) {
+        bytes.clear();
+        bytes.extend_from_slice(line);
+        bytes.resize(line.len() + INPUT_PADDING, 0);
+        let mut tape = kept.reset();
+        fill_tape_padded(&mut bytes, line.len(), &mut buffers, &mut tape).expect("the records are JSON");
+        std::hint::black_box(&tape);
+        kept = tape.reset();
+    }
+}
