@@ -3,6 +3,7 @@
 use serde_json::{Map, Value as Json};
 use simd_json::{INPUT_PADDING, Node, Tape};
 
+use super::fill::required;
 use super::{Parse, Refusal, Run, Scratch};
 use crate::context::{Outcome, Reason};
 use crate::mapping::Mapping;
@@ -175,11 +176,6 @@ fn view<'a, 't>(mapping: &'a Mapping, walked: &Walked<'a, 't>, slots: &'a Slots,
         regexes: &mapping.regexes,
         secret_key: key,
     }
-}
-
-/// Time and action, without which there is no event.
-fn required(record: &Record<'_, '_>, columns: &[crate::mapping::ColumnPlan]) -> Result<(i64, String), Refusal> {
-    super::fill::required(record, columns)
 }
 
 /// Which envelope the record is, where it is one.
