@@ -107,69 +107,50 @@ const FRAGMENTS: &[&str] = &[
 
 /// Finds and masks secrets.
 pub struct Masker {
-    packed: Option<packed::Searcher>,
-    fallback: AhoCorasick,
-    /// Number of the first shape, scheme, and JWT among the patterns.
-    kinds: [usize; 3],
+    /// Fragments of names.
+    names: Search,
+    /// Beginnings of secrets: shapes, schemes, and JWTs.
+    values: Search,
     extra: Vec<String>,
 }
 
 impl Masker {
     /// `extra` are names of keys that the mapping declares to hold secrets.
     pub fn new(extra: &[String]) -> Masker {
-        let mut patterns: Vec<&str> = FRAGMENTS.to_vec();
-        patterns.extend(extra.iter().map(String::as_str));
-        let shapes = patterns.len();
-        patterns.extend(SHAPES);
-        let schemes = patterns.len();
-        patterns.extend(SCHEMES);
-        let jwt = patterns.len();
-        patterns.push("eyJ");
+        let names: Vec<&str> = FRAGMENTS.iter().copied().chain(extra.iter().map(String::as_str)).collect();
+        let values: Vec<&str> = SHAPES.iter().chain(SCHEMES).copied().chain(["eyJ"]).collect();
         Masker {
-            packed: packed::Config::new().builder().extend(&patterns).build(),
-            fallback: AhoCorasick::builder()
-                .match_kind(aho_corasick::MatchKind::LeftmostFirst)
-                .build(&patterns)
-                .expect("a few short patterns fit"),
-            kinds: [shapes, schemes, jwt],
+            names: Search::new(&names),
+            values: Search::new(&values),
             extra: extra.iter().map(|name| plain(name)).collect(),
         }
-    }
-
-    fn find(&self, text: &[u8], from: usize) -> Option<(usize, usize, usize)> {
-        let span = Span { start: from, end: text.len() };
-        let found = match &self.packed {
-            Some(packed) if text.len() - from >= packed.minimum_len() => packed.find_in(text, span),
-            _ => self.fallback.find(aho_corasick::Input::new(text).span(span)),
-        };
-        found.map(|m| (m.pattern().as_usize(), m.start(), m.end()))
     }
 
     /// Writes `text` with its secrets masked to `out` and says how many there were. With none, `out` stays empty.
     pub fn mask(&self, text: &str, out: &mut String) -> u32 {
         out.clear();
         let bytes = text.as_bytes();
-        let (mut count, mut from, mut copied) = (0, 0, 0);
-        while let Some((pattern, start, end)) = self.find(bytes, from) {
-            from = start + 1;
+        let (mut count, mut copied) = (0, 0);
+        let mut name = self.names.find(bytes, 0);
+        let mut value = self.values.find(bytes, 0);
+        while let Some(start) = name.into_iter().chain(value).map(|hit| hit.start).min() {
             let mut mask = |range: (usize, usize), with: &str| {
                 out.push_str(&text[copied..range.0]);
                 out.push_str(with);
                 copied = range.1;
                 count += 1;
             };
-            let [shapes, schemes, jwt] = self.kinds;
-            if pattern < shapes {
-                let inside = if matches!(bytes[end - 1], b'=' | b'"') { end - 1 } else { end };
-                self.named(bytes, inside, &mut mask);
-            } else if pattern < schemes {
-                token(bytes, start, end, 12).into_iter().for_each(|range| mask(range, MASK));
-            } else if pattern < jwt {
-                scheme(bytes, end).into_iter().for_each(|range| mask(range, MASK));
-            } else {
-                json_web_token(bytes, start).into_iter().for_each(|range| mask(range, MASK));
+            match (name, value) {
+                (Some(hit), _) if hit.start == start => {
+                    let inside = if matches!(bytes[hit.end - 1], b'=' | b'"') { hit.end - 1 } else { hit.end };
+                    self.named(bytes, inside, &mut mask);
+                }
+                (_, Some(hit)) => secret(bytes, hit).into_iter().for_each(|range| mask(range, MASK)),
+                (_, None) => {}
             }
-            from = from.max(copied);
+            let from = copied.max(start + 1);
+            name = name.and_then(|hit| self.names.again(bytes, hit, from));
+            value = value.and_then(|hit| self.values.again(bytes, hit, from));
         }
         if count > 0 {
             out.push_str(&text[copied..]);
@@ -219,6 +200,54 @@ impl Masker {
             || WHOLE_NAMES.iter().any(|known| name == known.as_bytes())
             || (parameter && SIGNATURES.iter().any(|known| name == known.as_bytes()))
             || (behind && PARAMETERS.iter().any(|known| name == known.as_bytes()))
+    }
+}
+
+/// A search for a few short patterns, fast while they are no more than 32.
+struct Search {
+    packed: Option<packed::Searcher>,
+    fallback: AhoCorasick,
+}
+
+#[derive(Clone, Copy)]
+struct Hit {
+    pattern: usize,
+    start: usize,
+    end: usize,
+}
+
+impl Search {
+    fn new(patterns: &[&str]) -> Search {
+        Search {
+            packed: packed::Config::new().builder().extend(patterns).build(),
+            fallback: AhoCorasick::builder()
+                .match_kind(aho_corasick::MatchKind::LeftmostFirst)
+                .build(patterns)
+                .expect("a few short patterns fit"),
+        }
+    }
+
+    fn find(&self, text: &[u8], from: usize) -> Option<Hit> {
+        let span = Span { start: from, end: text.len() };
+        let found = match &self.packed {
+            Some(packed) if text.len() - from >= packed.minimum_len() => packed.find_in(text, span),
+            _ => self.fallback.find(aho_corasick::Input::new(text).span(span)),
+        };
+        found.map(|m| Hit { pattern: m.pattern().as_usize(), start: m.start(), end: m.end() })
+    }
+
+    /// The hit itself where it lies at `from` or behind, else the next one.
+    fn again(&self, text: &[u8], hit: Hit, from: usize) -> Option<Hit> {
+        if hit.start >= from { Some(hit) } else { self.find(text, from) }
+    }
+}
+
+/// The secret that begins at a hit among the values.
+fn secret(bytes: &[u8], hit: Hit) -> Option<(usize, usize)> {
+    match hit.pattern {
+        shape if shape < SHAPES.len() => token(bytes, hit.start, hit.end, 12),
+        scheme if scheme < SHAPES.len() + SCHEMES.len() => scheme_value(bytes, hit.end),
+        _ => json_web_token(bytes, hit.start),
     }
 }
 
@@ -317,7 +346,7 @@ fn token(bytes: &[u8], start: usize, end: usize, least: usize) -> Option<(usize,
 }
 
 /// What stands behind `Bearer `, where it is no word.
-fn scheme(bytes: &[u8], start: usize) -> Option<(usize, usize)> {
+fn scheme_value(bytes: &[u8], start: usize) -> Option<(usize, usize)> {
     let part = |b: &&u8| is_token(b) || b".~+/=".contains(b);
     let length = bytes[start..].iter().take_while(part).count();
     let value = &bytes[start..start + length];

@@ -265,6 +265,13 @@ impl RowBuilder {
         self.rows
     }
 
+    /// Makes room for the texts of a large column, while there are no rows yet.
+    pub fn reserve(&mut self, column: usize, rows: usize, bytes: usize) {
+        if let (0, Slot::Str(builder)) = (self.rows, &mut self.slots[column]) {
+            *builder = StringBuilder::with_capacity(rows, bytes);
+        }
+    }
+
     /// Whether the row under construction has a value in `column`.
     #[inline]
     pub fn is_set(&self, column: usize) -> bool {

@@ -24,10 +24,7 @@ const HOPS_MAX: usize = 16;
 const UNKNOWN_CLASS: (&str, i32, i32) = ("unknown", 6003, 99);
 
 /// Time and action, without which there is no event.
-pub(super) fn required<'a>(
-    record: &Record<'a, '_>,
-    columns: &'a [ColumnPlan],
-) -> Result<(i64, Cow<'a, str>), Refusal> {
+pub(super) fn required<'a>(record: &Record<'a, '_>, columns: &'a [ColumnPlan]) -> Result<(i64, Cow<'a, str>), Refusal> {
     let terms = |index| columns.iter().find(|c| c.index == index).map_or(&[][..], |c| &c.terms);
     let time = match record.eval(terms(col::time)) {
         Value::None => return Err((Reason::NoTime, Some("time"), "the record has no time".to_owned())),

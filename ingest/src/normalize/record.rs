@@ -21,17 +21,15 @@ pub(super) struct Walked<'a, 't> {
 
 impl Run<'_> {
     /// Admits one record; `size` is its whole length where it was cut.
-    pub(super) fn record(&mut self, bytes: &[u8], offset: u64, size: u64) {
+    pub(super) fn record(&mut self, parse: &mut Parse, bytes: &[u8], offset: u64, size: u64) {
         let max = self.limits.record_bytes_max;
         if size > max as u64 {
             let detail = format!("the record has {size} bytes, the limit is {max}");
             return self.quarantine(bytes, size, (Reason::TooLarge, None, detail));
         }
-        let mut parse = std::mem::take(&mut self.scratch.parse);
-        if let Err(refusal) = self.one(bytes, offset, &mut parse, true) {
+        if let Err(refusal) = self.one(bytes, offset, parse, true) {
             self.quarantine(bytes, size, refusal);
         }
-        self.scratch.parse = parse;
     }
 
     fn one(&mut self, bytes: &[u8], offset: u64, parse: &mut Parse, outer: bool) -> Result<(), Refusal> {
@@ -205,7 +203,7 @@ fn line_fields<'m>(mapping: &'m Mapping, line: &str) -> Result<(&'m str, Map<Str
 /// How much of a record the mapping asks for, where the record is one of its own.
 pub(crate) fn recognises(mapping: &Mapping, bytes: &[u8]) -> Option<usize> {
     let mut scratch: Scratch = mapping.take_scratch();
-    let asked = recognise(mapping, bytes, &mut scratch.parse, true);
+    let asked = recognise(mapping, bytes, scratch.parse.get_or_insert_default(), true);
     mapping.give_scratch(scratch);
     asked
 }
