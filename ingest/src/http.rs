@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::config::Config;
 use crate::context::Carrier;
-use crate::worker::{Admission, Ingest, IngestError, Receipt};
+use crate::worker::{Admission, Ingest, IngestError, Receipt, RecordResult};
 
 /// Seconds after which a sender that was refused for want of room may come again.
 const RETRY_AFTER_SECS: &str = "5";
@@ -77,10 +77,15 @@ async fn receive(
 }
 
 fn answer(mut receipt: Receipt, all: bool, results_max: usize) -> Response {
-    if !all {
-        receipt.results.retain(|result| result.result != "mapped");
+    let found = if all { receipt.received as usize } else { receipt.results.len() };
+    if all {
+        let mut others = std::mem::take(&mut receipt.results).into_iter().peekable();
+        let records = (0..receipt.received as u32).take(results_max);
+        receipt.results = records
+            .map(|n| others.next_if(|r| r.record == n).unwrap_or_else(|| RecordResult::new(n, "mapped")))
+            .collect();
     }
-    let omitted = receipt.results.len().saturating_sub(results_max);
+    let omitted = found.saturating_sub(results_max);
     receipt.results.truncate(results_max);
     match serde_json::to_value(&receipt) {
         Ok(mut value) => {

@@ -49,8 +49,10 @@ const NAMES: &[&str] = &[
 ];
 /// Names that are secrets only by themselves, since longer keys that end so are not (`nextToken`).
 const WHOLE_NAMES: &[&str] = &["token", "secret", "jwt", "pwd"];
-/// Further parameters of query strings.
-const PARAMETERS: &[&str] = &["code", "sig", "signature", "xamzsignature", "key"];
+/// Further parameters of query strings, behind `?` or `&`.
+const PARAMETERS: &[&str] = &["code", "sig", "key"];
+/// Parameters that are secrets wherever they stand.
+const SIGNATURES: &[&str] = &["signature", "xamzsignature"];
 
 /// Beginnings of tokens that tell their kind.
 const SHAPES: &[&str] = &[
@@ -71,16 +73,15 @@ const SHAPES: &[&str] = &[
     "rk_live_",
 ];
 const SCHEMES: &[&str] = &["Bearer ", "bearer ", "BEARER ", "Basic ", "SSWS ", "DPoP "];
-/// Parts of names, as they are written in keys and parameters. Each ends its name. Their first letters are such as are
-/// rare in records, since the search looks for these.
+/// Parts of names, as they are written in keys and parameters. What the search costs hangs on how many beginnings of
+/// three letters there are, and how rare these are in records: a part may stand for several names.
 const FRAGMENTS: &[&str] = &[
     "oken",
     "OKEN",
     "ecret",
     "ECRET",
-    "assword",
-    "ASSWORD",
-    "asswd",
+    "assw",
+    "ASSW",
     "assphrase",
     "uthorization",
     "UTHORIZATION",
@@ -95,89 +96,61 @@ const FRAGMENTS: &[&str] = &[
     "PI-KEY",
     "vate_key",
     "vateKey",
-    "cretKey",
-    "cret_key",
-    "cessKey",
-    "cess_key",
-    "cretString",
-    "cretBinary",
     "ssertion",
     "pwd\"",
     "\"jwt",
-    "?code=",
-    "&code=",
-    "?sig=",
-    "&sig=",
+    "code=",
+    "sig=",
     "ignature=",
-    "?key=",
-    "&key=",
+    "key=",
 ];
 
 /// Finds and masks secrets.
 pub struct Masker {
-    packed: Option<packed::Searcher>,
-    fallback: AhoCorasick,
-    /// Number of the first shape, scheme, and JWT among the patterns.
-    kinds: [usize; 3],
+    /// Fragments of names.
+    names: Search,
+    /// Beginnings of secrets: shapes, schemes, and JWTs.
+    values: Search,
     extra: Vec<String>,
 }
 
 impl Masker {
     /// `extra` are names of keys that the mapping declares to hold secrets.
     pub fn new(extra: &[String]) -> Masker {
-        let mut patterns: Vec<&str> = FRAGMENTS.to_vec();
-        patterns.extend(extra.iter().map(String::as_str));
-        let shapes = patterns.len();
-        patterns.extend(SHAPES);
-        let schemes = patterns.len();
-        patterns.extend(SCHEMES);
-        let jwt = patterns.len();
-        patterns.push("eyJ");
+        let names: Vec<&str> = FRAGMENTS.iter().copied().chain(extra.iter().map(String::as_str)).collect();
+        let values: Vec<&str> = SHAPES.iter().chain(SCHEMES).copied().chain(["eyJ"]).collect();
         Masker {
-            packed: packed::Config::new().builder().extend(&patterns).build(),
-            fallback: AhoCorasick::builder()
-                .match_kind(aho_corasick::MatchKind::LeftmostFirst)
-                .build(&patterns)
-                .expect("a few short patterns fit"),
-            kinds: [shapes, schemes, jwt],
+            names: Search::new(&names),
+            values: Search::new(&values),
             extra: extra.iter().map(|name| plain(name)).collect(),
         }
-    }
-
-    fn find(&self, text: &[u8], from: usize) -> Option<(usize, usize, usize)> {
-        let span = Span { start: from, end: text.len() };
-        let found = match &self.packed {
-            Some(packed) if text.len() - from >= packed.minimum_len() => packed.find_in(text, span),
-            _ => self.fallback.find(aho_corasick::Input::new(text).span(span)),
-        };
-        found.map(|m| (m.pattern().as_usize(), m.start(), m.end()))
     }
 
     /// Writes `text` with its secrets masked to `out` and says how many there were. With none, `out` stays empty.
     pub fn mask(&self, text: &str, out: &mut String) -> u32 {
         out.clear();
         let bytes = text.as_bytes();
-        let (mut count, mut from, mut copied) = (0, 0, 0);
-        while let Some((pattern, start, end)) = self.find(bytes, from) {
-            from = start + 1;
+        let (mut count, mut copied) = (0, 0);
+        let mut name = self.names.find(bytes, 0);
+        let mut value = self.values.find(bytes, 0);
+        while let Some(start) = name.into_iter().chain(value).map(|hit| hit.start).min() {
             let mut mask = |range: (usize, usize), with: &str| {
                 out.push_str(&text[copied..range.0]);
                 out.push_str(with);
                 copied = range.1;
                 count += 1;
             };
-            let [shapes, schemes, jwt] = self.kinds;
-            if pattern < shapes {
-                let key_end = if bytes[end - 1] == b'=' || bytes[end - 1] == b'"' { end - 1 } else { end };
-                self.named(bytes, key_end, &mut mask);
-            } else if pattern < schemes {
-                token(bytes, start, end, 12).into_iter().for_each(|range| mask(range, MASK));
-            } else if pattern < jwt {
-                scheme(bytes, end).into_iter().for_each(|range| mask(range, MASK));
-            } else {
-                json_web_token(bytes, start).into_iter().for_each(|range| mask(range, MASK));
+            match (name, value) {
+                (Some(hit), _) if hit.start == start => {
+                    let inside = if matches!(bytes[hit.end - 1], b'=' | b'"') { hit.end - 1 } else { hit.end };
+                    self.named(bytes, inside, &mut mask);
+                }
+                (_, Some(hit)) => secret(bytes, hit).into_iter().for_each(|range| mask(range, MASK)),
+                (_, None) => {}
             }
-            from = from.max(copied);
+            let from = copied.max(start + 1);
+            name = name.and_then(|hit| self.names.again(bytes, hit, from));
+            value = value.and_then(|hit| self.values.again(bytes, hit, from));
         }
         if count > 0 {
             out.push_str(&text[copied..]);
@@ -185,19 +158,19 @@ impl Masker {
         count
     }
 
-    /// A fragment ends at `end`: masks the value where the fragment ends the name of a secret.
+    /// A fragment ends at `end`: masks the value where the name around it is that of a secret.
     fn named(&self, bytes: &[u8], end: usize, mask: &mut impl FnMut((usize, usize), &str)) {
-        let name_end = if bytes[end..].starts_with(b"_s") { end + 2 } else { end };
-        let slashes = bytes[name_end..].iter().take_while(|b| **b == b'\\').count();
-        match bytes.get(name_end + slashes) {
-            Some(b'"') if self.is_secret(bytes, end, false) => {
-                let value = blanks(bytes, name_end + slashes + 1);
-                if bytes.get(value) == Some(&b':') {
+        let end = end + bytes[end..].iter().take(NAME_BYTES_MAX).take_while(|b| is_name(b)).count();
+        let slashes = bytes[end..].iter().take_while(|b| **b == b'\\').count();
+        match bytes.get(end + slashes) {
+            Some(b'"') => {
+                let value = blanks(bytes, end + slashes + 1);
+                if bytes.get(value) == Some(&b':') && self.is_secret(bytes, end, false) {
                     json_value(bytes, blanks(bytes, value + 1), slashes, mask);
                 }
             }
             Some(b'=') if slashes == 0 && self.is_secret(bytes, end, true) => {
-                let start = name_end + 1;
+                let start = end + 1;
                 let stop = |b: &u8| b.is_ascii_whitespace() || b"&\"'\\;,#)<>".contains(b);
                 let length = bytes[start..].iter().position(stop).unwrap_or(bytes.len() - start);
                 if !is_masked(&bytes[start..start + length]) {
@@ -210,21 +183,90 @@ impl Masker {
 
     /// Whether the name that ends at `end` is one of a secret.
     fn is_secret(&self, bytes: &[u8], end: usize, parameter: bool) -> bool {
-        let is_part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
-        let length = bytes[..end].iter().rev().take(NAME_BYTES_MAX).take_while(|b| is_part(b)).count();
-        let name = plain(&String::from_utf8_lossy(&bytes[end - length..end]));
-        NAMES.iter().any(|known| name.ends_with(known))
-            || self.extra.iter().any(|known| name.ends_with(known.as_str()))
-            || WHOLE_NAMES.contains(&name.as_str())
-            || (parameter && PARAMETERS.contains(&name.as_str()))
+        let length = bytes[..end].iter().rev().take(NAME_BYTES_MAX).take_while(|b| is_name(b)).count();
+        let (mut start, mut behind) = (end - length, false);
+        if parameter {
+            // JSON may write `&` as \u0026.
+            let escaped = start > 0 && bytes[start - 1] == b'\\' && bytes[start..end].starts_with(b"u0026");
+            start += if escaped { 5 } else { 0 };
+            behind = escaped || (start > 0 && matches!(bytes[start - 1], b'?' | b'&'));
+        }
+        // A flattened export ends names of texts in `_s`.
+        let name = bytes[start..end].strip_suffix(b"_s").unwrap_or(&bytes[start..end]);
+        let mut kept = [0; NAME_BYTES_MAX];
+        let name = plain_into(name, &mut kept);
+        NAMES.iter().any(|known| name.ends_with(known.as_bytes()))
+            || self.extra.iter().any(|known| name.ends_with(known.as_bytes()))
+            || WHOLE_NAMES.iter().any(|known| name == known.as_bytes())
+            || (parameter && SIGNATURES.iter().any(|known| name == known.as_bytes()))
+            || (behind && PARAMETERS.iter().any(|known| name == known.as_bytes()))
+    }
+}
+
+/// A search for a few short patterns, fast while they are no more than 32.
+struct Search {
+    packed: Option<packed::Searcher>,
+    fallback: AhoCorasick,
+}
+
+#[derive(Clone, Copy)]
+struct Hit {
+    pattern: usize,
+    start: usize,
+    end: usize,
+}
+
+impl Search {
+    fn new(patterns: &[&str]) -> Search {
+        Search {
+            packed: packed::Config::new().builder().extend(patterns).build(),
+            fallback: AhoCorasick::builder()
+                .match_kind(aho_corasick::MatchKind::LeftmostFirst)
+                .build(patterns)
+                .expect("a few short patterns fit"),
+        }
+    }
+
+    fn find(&self, text: &[u8], from: usize) -> Option<Hit> {
+        let span = Span { start: from, end: text.len() };
+        let found = match &self.packed {
+            Some(packed) if text.len() - from >= packed.minimum_len() => packed.find_in(text, span),
+            _ => self.fallback.find(aho_corasick::Input::new(text).span(span)),
+        };
+        found.map(|m| Hit { pattern: m.pattern().as_usize(), start: m.start(), end: m.end() })
+    }
+
+    /// The hit itself where it lies at `from` or behind, else the next one.
+    fn again(&self, text: &[u8], hit: Hit, from: usize) -> Option<Hit> {
+        if hit.start >= from { Some(hit) } else { self.find(text, from) }
+    }
+}
+
+/// The secret that begins at a hit among the values.
+fn secret(bytes: &[u8], hit: Hit) -> Option<(usize, usize)> {
+    match hit.pattern {
+        shape if shape < SHAPES.len() => token(bytes, hit.start, hit.end, 12),
+        scheme if scheme < SHAPES.len() + SCHEMES.len() => scheme_value(bytes, hit.end),
+        _ => json_web_token(bytes, hit.start),
     }
 }
 
 /// Longer names are looked at from their end.
 const NAME_BYTES_MAX: usize = 64;
 
+fn is_name(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
+}
+
 fn plain(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// [`plain`] of so much of a name as there is room for.
+fn plain_into<'k>(name: &[u8], kept: &'k mut [u8; NAME_BYTES_MAX]) -> &'k [u8] {
+    let letters = name.iter().filter(|b| b.is_ascii_alphanumeric());
+    let used = kept.iter_mut().zip(letters).map(|(to, from)| *to = from.to_ascii_lowercase()).count();
+    &kept[..used]
 }
 
 fn blanks(bytes: &[u8], from: usize) -> usize {
@@ -304,7 +346,7 @@ fn token(bytes: &[u8], start: usize, end: usize, least: usize) -> Option<(usize,
 }
 
 /// What stands behind `Bearer `, where it is no word.
-fn scheme(bytes: &[u8], start: usize) -> Option<(usize, usize)> {
+fn scheme_value(bytes: &[u8], start: usize) -> Option<(usize, usize)> {
     let part = |b: &&u8| is_token(b) || b".~+/=".contains(b);
     let length = bytes[start..].iter().take_while(part).count();
     let value = &bytes[start..start + length];
@@ -354,6 +396,8 @@ mod tests {
             (r#"{"deviceSecretCode":"77"}"#, r#"{"deviceSecretCode":"***"}"#),
             (r#"{"debugContext_clientSecret_s":"77"}"#, r#"{"debugContext_clientSecret_s":"***"}"#),
             (r#"{"m":"key is ghp_abcdefghij0123456789"}"#, r#"{"m":"key is ***"}"#),
+            (r#"{"url":"/a?x=1\u0026sig=abc&code=de"}"#, r#"{"url":"/a?x=1\u0026sig=***&code=***"}"#),
+            (r#"{"secretAccessKey":"77","x_password_s":"1"}"#, r#"{"secretAccessKey":"***","x_password_s":"***"}"#),
             (r#"{"token":"cut off"#, r#"{"token":"***"#),
         ];
         for (text, expected) in cases {
@@ -368,6 +412,7 @@ mod tests {
             r#"{"passwordChanged":true,"password":null,"password_last_used":"x"}"#,
             r#"{"client_id":"******","clientSecret":"HIDDEN_DUE_TO_SECURITY_REASONS"}"#,
             r#"{"m":"Basic authentication","n":"the bearer says","type":"access_token"}"#,
+            r#"{"m":"exit code=5 key=7","secretKeyId":"x","statusCode":"y"}"#,
             r#"{"secretId":"arn:aws:secretsmanager:1","risk-level":"sk-y"}"#,
         ];
         for text in cases {

@@ -6,11 +6,11 @@
 mod fill;
 mod record;
 
-use std::cell::OnceCell;
+use std::sync::OnceLock;
 
 use ahash::AHashMap;
 use schemas::quarantine::col;
-use schemas::{id, ledger::LedgerRow};
+use schemas::{event, id, ledger::LedgerRow};
 use simd_json::{Buffers, Tape};
 
 use crate::context::{Builders, Carrier, Context, Limits, Normalized, Outcome, Reason};
@@ -25,24 +25,28 @@ pub fn normalize(mapping: &Mapping, body: &[u8], context: &Context<'_>, limits: 
     normalize_piece(mapping, &split(body, mapping.array_keys()), 0, None, context, limits)
 }
 
-/// Normalizes a piece of a larger input: `first` is the number of its first record, `digest` that of the whole body
-/// (of this piece where there is none).
+/// Normalizes records of a larger input: `first` is the number of the first. `digest` is that of `piece.data`, made when
+/// a record needs it; calls with the same data may share it.
 pub fn normalize_piece(
     mapping: &Mapping,
     piece: &Piece<'_>,
     first: u32,
-    digest: Option<&str>,
+    digest: Option<&OnceLock<String>>,
     context: &Context<'_>,
     limits: &Limits,
 ) -> Normalized {
     let mut scratch = mapping.take_scratch();
-    let builders = scratch.builders.take().unwrap_or_else(Builders::new);
+    let own_digest = OnceLock::new();
+    let mut builders = scratch.builders.take().unwrap_or_else(Builders::new);
+    let mut parse = scratch.parse.take().unwrap_or_default();
+    let bytes = piece.records.iter().map(|span| span.end - span.start).sum();
+    builders.events.reserve(event::col::raw, piece.records.len(), bytes);
     let mut run = Run {
         mapping,
         context,
         limits,
         body: &piece.data,
-        digest: OnceCell::new(),
+        digest: digest.unwrap_or(&own_digest),
         scratch: &mut scratch,
         builders,
         first,
@@ -50,14 +54,12 @@ pub fn normalize_piece(
         outcomes: Vec::new(),
         masked: 0,
     };
-    if let Some(digest) = digest {
-        run.digest.get_or_init(|| digest.to_owned());
-    }
     for span in &piece.records {
-        run.record(&piece.data[span.start..span.end], span.offset, span.size);
+        run.record(&mut parse, &piece.data[span.start..span.end], span.offset, span.size);
     }
     let (normalized, builders) = run.finish();
     scratch.builders = Some(builders);
+    scratch.parse = Some(parse);
     mapping.give_scratch(scratch);
     normalized
 }
@@ -66,14 +68,14 @@ pub fn normalize_piece(
 #[derive(Default)]
 pub(crate) struct Scratch {
     builders: Option<Builders>,
-    parse: Parse,
+    parse: Option<Parse>,
     masked: String,
     texts: Texts,
     memory: Memory,
 }
 
 /// What parsing a record needs.
-struct Parse {
+pub(crate) struct Parse {
     bytes: Vec<u8>,
     buffers: Buffers,
     tape: Tape<'static>,
@@ -111,7 +113,7 @@ struct Run<'a> {
     context: &'a Context<'a>,
     limits: &'a Limits,
     body: &'a [u8],
-    digest: OnceCell<String>,
+    digest: &'a OnceLock<String>,
     scratch: &'a mut Scratch,
     builders: Builders,
     first: u32,

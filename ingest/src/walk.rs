@@ -136,12 +136,19 @@ impl Slots {
 
     /// Offers an element to the selectors of its array. The first that fits a selector is the one that counts.
     fn element(&mut self, place: &Place<'_, '_>, at: usize, node: u32, number: usize) {
+        // Selectors of one array mostly ask for the same field.
+        let mut last: Option<(&str, Option<&str>)> = None;
         for pick in &place.trie.nodes[node as usize].picks {
             let fits = match &pick.by {
                 Step::All => true,
                 Step::Number(wanted) => *wanted == number,
                 Step::Field { key, values, is } => {
-                    text_of(place.tape, at, key).is_some_and(|found| values.iter().any(|v| v == found) == *is)
+                    let text = match last {
+                        Some((known, text)) if known == key => text,
+                        _ => text_of(place.tape, at, key),
+                    };
+                    last = Some((key, text));
+                    text.is_some_and(|found| values.iter().any(|v| v == found) == *is)
                 }
                 Step::Key(_) => false,
             };

@@ -4,12 +4,11 @@
 //! given when all pieces are durable. Where a later piece fails, earlier ones stay: the sender repeats the whole body,
 //! and the log's duplicate filter drops what was there.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use lake::clock::Clock;
 use lake::log::{Group, Log, LogError};
-use schemas::id;
 use serde::Serialize;
 
 use crate::config::Config;
@@ -61,7 +60,7 @@ pub struct Receipt {
     pub conflicts: i64,
     pub events: i64,
     pub masked: i64,
-    /// Each record, in order.
+    /// The records that did not simply become events, in order.
     pub results: Vec<RecordResult>,
 }
 
@@ -121,10 +120,7 @@ impl Ingest {
         }
         let mapping = self.mapping(source, &body)?;
         let received_at = self.clock.now_micros();
-        let digest = match admission.carrier {
-            Carrier::Request { .. } => id::digest([&body[..]]),
-            Carrier::File { .. } => String::new(),
-        };
+        let digest = Arc::new(OnceLock::new());
         let whole = split(&body, mapping.array_keys());
         let mut receipt = Receipt { source: mapping.name().to_owned(), ..Receipt::default() };
         let mut at = 0;
@@ -159,7 +155,7 @@ impl Ingest {
         body: &Bytes,
         records: Vec<crate::split::Span>,
     ) -> Result<Normalized, IngestError> {
-        let (mapping, admission, digest) = (work.mapping.clone(), work.admission.clone(), work.digest.to_owned());
+        let (mapping, admission, digest) = (work.mapping.clone(), work.admission.clone(), work.digest.clone());
         let (received_at, first, key, limits) = (work.received_at, work.first, self.secret_key, self.limits.clone());
         let body = body.clone();
         let task = tokio::task::spawn_blocking(move || {
@@ -176,19 +172,22 @@ impl Ingest {
         let group = Group { events, quarantine, ledger: Some(ledger), ..Group::default() };
         let appended = self.log.append(group).await?;
         let first = next - outcomes.len() as u32;
-        let mut results: Vec<RecordResult> =
-            (first..).zip(outcomes).map(|(record, outcome)| RecordResult::new(record, outcome)).collect();
-        let record_of = |row: &u32| (event_record[*row as usize] - first) as usize;
+        let record = |row: &u32| event_record[*row as usize];
         // A record of several events counts once, by its first event.
-        let is_first = |row: &u32| *row == 0 || event_record[*row as usize] != event_record[*row as usize - 1];
+        let is_first = |row: &&u32| **row == 0 || record(row) != record(&(**row - 1));
+        let conflicts = appended.conflicts.iter().map(|row| RecordResult::new(record(row), "conflict"));
+        let mut results: Vec<RecordResult> = conflicts.collect();
+        results.extend((first..).zip(outcomes).filter_map(|(record, outcome)| RecordResult::of(record, outcome)));
+        let duplicates = appended.duplicates.iter().filter(is_first);
+        results.extend(duplicates.map(|row| RecordResult::new(record(row), "duplicate")));
+        let repeated = appended.duplicates.iter().filter(is_first).count() as i64;
+        // What is said first of a record counts: a conflict before a duplicate.
+        results.sort_by_key(|result| result.record);
+        results.dedup_by_key(|result| result.record);
         receipt.events -= appended.duplicates.len() as i64;
         receipt.conflicts += appended.conflicts.len() as i64;
-        for row in appended.duplicates.iter().filter(|row| is_first(row)) {
-            receipt.mapped -= 1;
-            receipt.duplicates += 1;
-            results[record_of(row)].result = "duplicate";
-        }
-        appended.conflicts.iter().for_each(|row| results[record_of(row)].result = "conflict");
+        receipt.mapped -= repeated;
+        receipt.duplicates += repeated;
         receipt.results.extend(results);
         Ok(())
     }
@@ -199,7 +198,7 @@ struct Work<'a> {
     mapping: &'a Arc<Mapping>,
     admission: &'a Admission,
     received_at: i64,
-    digest: &'a str,
+    digest: &'a Arc<OnceLock<String>>,
     first: u32,
 }
 
@@ -238,21 +237,21 @@ impl Receipt {
 }
 
 impl RecordResult {
-    fn new(record: u32, outcome: Outcome) -> RecordResult {
-        let mut result = RecordResult { record, result: "mapped", reason: None, field: None, detail: None };
+    pub(crate) fn new(record: u32, result: &'static str) -> RecordResult {
+        RecordResult { record, result, reason: None, field: None, detail: None }
+    }
+
+    /// What is to be said of a record that did not become events.
+    fn of(record: u32, outcome: Outcome) -> Option<RecordResult> {
         match outcome {
-            Outcome::Mapped { .. } => {}
-            Outcome::Noise { rule } => {
-                result.result = "noise";
-                result.reason = Some(rule);
-            }
-            Outcome::Quarantined { reason, field, detail } => {
-                result.result = "quarantined";
-                result.reason = Some(reason.name().to_owned());
-                result.field = field;
-                result.detail = Some(detail);
-            }
+            Outcome::Mapped { .. } => None,
+            Outcome::Noise { rule } => Some(RecordResult { reason: Some(rule), ..RecordResult::new(record, "noise") }),
+            Outcome::Quarantined { reason, field, detail } => Some(RecordResult {
+                reason: Some(reason.name().to_owned()),
+                field,
+                detail: Some(detail),
+                ..RecordResult::new(record, "quarantined")
+            }),
         }
-        result
     }
 }

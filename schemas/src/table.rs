@@ -193,18 +193,18 @@ impl Slot {
         }
     }
 
-    fn append_null(&mut self) {
+    fn append_nulls(&mut self, n: usize) {
         match self {
-            Slot::Str(b) => b.append_null(),
-            Slot::Time(b) => b.append_null(),
-            Slot::Date(b) => b.append_null(),
-            Slot::Bool(b) => b.append_null(),
-            Slot::I32(b) => b.append_null(),
-            Slot::I64(b) => b.append_null(),
-            Slot::F64(b) => b.append_null(),
-            Slot::Strs(b) => b.append_null(),
-            Slot::Hops(b) => b.append_null(),
-            Slot::Bytes(b) => b.append_null(),
+            Slot::Str(b) => b.append_nulls(n),
+            Slot::Time(b) => b.append_nulls(n),
+            Slot::Date(b) => b.append_nulls(n),
+            Slot::Bool(b) => b.append_nulls(n),
+            Slot::I32(b) => b.append_nulls(n),
+            Slot::I64(b) => b.append_nulls(n),
+            Slot::F64(b) => b.append_nulls(n),
+            Slot::Strs(b) => b.append_nulls(n),
+            Slot::Hops(b) => b.append_nulls(n),
+            Slot::Bytes(b) => b.append_nulls(n),
         }
     }
 
@@ -230,6 +230,9 @@ pub struct RowBuilder {
     table: &'static Table,
     schema: SchemaRef,
     slots: Vec<Slot>,
+    /// Rows that each column has. Most columns of a row are null: a column catches up when it gets a value, so that
+    /// ending a row costs the same whatever the number of columns.
+    filled: Vec<usize>,
     set: u128,
     required: u128,
     rows: usize,
@@ -253,12 +256,20 @@ impl RowBuilder {
         assert!(table.columns.len() <= 128, "the set of filled columns is a u128");
         let required = table.columns.iter().enumerate().filter(|(_, c)| c.required).fold(0, |set, (i, _)| set | 1 << i);
         let slots = table.columns.iter().map(|c| Slot::new(c.kind)).collect();
-        RowBuilder { table, schema: table.schema(), slots, set: 0, required, rows: 0 }
+        let filled = vec![0; table.columns.len()];
+        RowBuilder { table, schema: table.schema(), slots, filled, set: 0, required, rows: 0 }
     }
 
     /// Rows ended since the last [`finish`](Self::finish).
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// Makes room for the texts of a large column, while there are no rows yet.
+    pub fn reserve(&mut self, column: usize, rows: usize, bytes: usize) {
+        if let (0, Slot::Str(builder)) = (self.rows, &mut self.slots[column]) {
+            *builder = StringBuilder::with_capacity(rows, bytes);
+        }
     }
 
     /// Whether the row under construction has a value in `column`.
@@ -271,6 +282,11 @@ impl RowBuilder {
     fn mark(&mut self, column: usize) {
         assert!(!self.is_set(column), "column {} is set twice in one row", self.table.columns[column].name);
         self.set |= 1 << column;
+        let behind = self.rows - self.filled[column];
+        if behind > 0 {
+            self.slots[column].append_nulls(behind);
+        }
+        self.filled[column] = self.rows + 1;
     }
 
     setter!(str, Str, &str);
@@ -316,11 +332,6 @@ impl RowBuilder {
             let column = self.table.columns[missing.trailing_zeros() as usize].name;
             panic!("required column {column} of {} is not set", self.table.name);
         }
-        let mut unset = !self.set & (u128::MAX >> (128 - self.slots.len()));
-        while unset != 0 {
-            self.slots[unset.trailing_zeros() as usize].append_null();
-            unset &= unset - 1;
-        }
         self.set = 0;
         self.rows += 1;
     }
@@ -328,6 +339,9 @@ impl RowBuilder {
     /// The rows so far as a batch; the builder is empty afterwards and keeps its columns.
     pub fn finish(&mut self) -> RecordBatch {
         assert!(self.set == 0, "a row of {} is not ended", self.table.name);
+        for (slot, filled) in self.slots.iter_mut().zip(&mut self.filled) {
+            slot.append_nulls(self.rows - std::mem::take(filled));
+        }
         self.rows = 0;
         let arrays = self.slots.iter_mut().map(Slot::finish).collect();
         RecordBatch::try_new(self.schema.clone(), arrays).expect("builders make the declared columns")

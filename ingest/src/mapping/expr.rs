@@ -132,7 +132,7 @@ impl<'a> Record<'a, '_> {
     pub(crate) fn eval(&self, terms: &'a [Term]) -> Value<'a> {
         for term in terms {
             let value = self.term(term);
-            if value != Value::None {
+            if value.is_some() {
                 return value;
             }
         }
@@ -140,11 +140,23 @@ impl<'a> Record<'a, '_> {
     }
 
     fn term(&self, term: &'a Term) -> Value<'a> {
-        if !self.holds(&term.when) {
+        if self.has_nothing(&term.source) || !self.holds(&term.when) {
             return Value::None;
         }
         let value = self.source(&term.source);
-        if term.functions.is_empty() || value == Value::None { value } else { self.apply(value, &term.functions) }
+        if term.functions.is_empty() { value } else { self.apply(value, &term.functions) }
+    }
+
+    /// Most paths of a mapping are not in the record: that is seen before any condition is looked at.
+    #[inline]
+    fn has_nothing(&self, source: &Source) -> bool {
+        matches!(source, Source::Slot(slot) if matches!(self.slots.first[*slot as usize], Found::Nothing))
+    }
+
+    /// Whether no term can give anything, as far as that is seen at once.
+    #[inline]
+    pub(crate) fn is_blank(&self, terms: &[Term]) -> bool {
+        terms.iter().all(|term| self.has_nothing(&term.source))
     }
 
     pub(crate) fn holds(&self, conditions: &[Condition]) -> bool {
@@ -211,7 +223,7 @@ impl<'a> Record<'a, '_> {
             Found::Nothing => Value::None,
             first => match self.scalar(first) {
                 Value::None if !self.slots.more.is_empty() => {
-                    self.values(slot).map(|f| self.scalar(f)).find(|v| *v != Value::None).unwrap_or_default()
+                    self.values(slot).map(|f| self.scalar(f)).find(Value::is_some).unwrap_or_default()
                 }
                 value => value,
             },
@@ -238,7 +250,7 @@ impl<'a> Record<'a, '_> {
             Node::Static(StaticNode::I64(value)) => Value::Int(value),
             Node::Static(StaticNode::U64(value)) => i64::try_from(value).map_or(Value::Float(value as f64), Value::Int),
             Node::Static(StaticNode::F64(value)) => Value::Float(value),
-            Node::Array { len, .. } => self.elements(at, len).find(|v| *v != Value::None).unwrap_or_default(),
+            Node::Array { len, .. } => self.elements(at, len).find(Value::is_some).unwrap_or_default(),
         }
     }
 
@@ -255,7 +267,7 @@ impl<'a> Record<'a, '_> {
     /// All values of the first term that gives any.
     pub(crate) fn list(&self, terms: &'a [Term]) -> Vec<Cow<'a, str>> {
         let mut list = Vec::new();
-        for term in terms.iter().filter(|t| self.holds(&t.when)) {
+        for term in terms.iter().filter(|t| !self.has_nothing(&t.source) && self.holds(&t.when)) {
             let Source::Slot(slot) = term.source else {
                 self.push(self.source(&term.source), &term.functions, &mut list);
                 if list.is_empty() { continue } else { return list }
@@ -295,7 +307,7 @@ impl<'a> Record<'a, '_> {
     fn apply(&self, value: Value<'a>, functions: &'a [Function]) -> Value<'a> {
         let mut value = value;
         for function in functions {
-            if value == Value::None {
+            if !value.is_some() {
                 break;
             }
             value = function.apply(value, self);
@@ -326,6 +338,11 @@ impl Test {
 }
 
 impl<'a> Value<'a> {
+    #[inline]
+    pub(crate) fn is_some(&self) -> bool {
+        !matches!(self, Value::None)
+    }
+
     pub(crate) fn as_text(&self) -> Option<Cow<'_, str>> {
         match self {
             Value::None => None,

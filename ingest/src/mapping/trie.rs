@@ -103,20 +103,28 @@ impl Trie {
     }
 }
 
-/// Keys of a node: a table of buckets by length and two letters, since a mapping's keys are few and known beforehand.
+/// Keys of a node: a table of buckets by [`tag`], since a mapping's keys are few and known beforehand.
 #[derive(Debug, Default)]
 struct Keys {
-    entries: Vec<(Box<[u8]>, NodeId)>,
+    entries: Vec<Key>,
     /// `entries[starts[b]..starts[b + 1]]` are the keys of bucket `b`; empty until sealed.
     starts: Vec<u16>,
+}
+
+#[derive(Debug)]
+struct Key {
+    tag: u32,
+    node: NodeId,
+    /// As the mapping spells it.
+    text: Box<[u8]>,
 }
 
 impl Keys {
     fn insert(&mut self, key: &str, node: NodeId) {
         assert!(self.starts.is_empty(), "keys are inserted before they are sealed");
-        let key = key.to_ascii_lowercase().into_bytes().into_boxed_slice();
-        if !self.entries.iter().any(|(k, _)| *k == key) {
-            self.entries.push((key, node));
+        let text = key.as_bytes();
+        if !self.entries.iter().any(|k| k.text.eq_ignore_ascii_case(text)) {
+            self.entries.push(Key { tag: tag(text), node, text: text.into() });
         }
     }
 
@@ -125,31 +133,36 @@ impl Keys {
             return;
         }
         let buckets = (self.entries.len() * 4).next_power_of_two();
-        self.entries.sort_by_key(|(key, _)| bucket(key, buckets));
-        self.starts =
-            (0..=buckets).map(|b| self.entries.partition_point(|(key, _)| bucket(key, buckets) < b) as u16).collect();
+        self.entries.sort_by_key(|key| bucket(key.tag, buckets));
+        let start = |b| self.entries.partition_point(|key| bucket(key.tag, buckets) < b) as u16;
+        self.starts = (0..=buckets).map(start).collect();
     }
 
     #[inline]
     fn get(&self, key: &[u8]) -> Option<NodeId> {
-        if self.starts.is_empty() {
-            return self.entries.iter().find(|(k, _)| k.eq_ignore_ascii_case(key)).map(|(_, node)| *node);
-        }
-        let b = bucket(key, self.starts.len() - 1);
-        let entries = &self.entries[self.starts[b] as usize..self.starts[b + 1] as usize];
-        entries.iter().find(|(k, _)| k.eq_ignore_ascii_case(key)).map(|(_, node)| *node)
+        let tag = tag(key);
+        let entries = if self.starts.is_empty() {
+            &self.entries[..]
+        } else {
+            let b = bucket(tag, self.starts.len() - 1);
+            &self.entries[self.starts[b] as usize..self.starts[b + 1] as usize]
+        };
+        let fits = |k: &&Key| k.tag == tag && (*k.text == *key || k.text.eq_ignore_ascii_case(key));
+        entries.iter().find(fits).map(|k| k.node)
     }
 }
 
+/// Length and three letters of a key, without case: nearly all keys that no path names differ in these.
 #[inline]
-fn bucket(key: &[u8], buckets: usize) -> usize {
-    let fold = |i: usize| usize::from(key.get(i).copied().unwrap_or(0) | 0x20);
-    let last = key.len().wrapping_sub(1);
-    (key.len().wrapping_mul(7)
-        ^ fold(0).wrapping_mul(31)
-        ^ fold(key.len() / 2).wrapping_mul(113)
-        ^ fold(last).wrapping_mul(59))
-        & (buckets - 1)
+fn tag(key: &[u8]) -> u32 {
+    let fold = |b: u8| u32::from(b | 0x20);
+    let [first, .., last] = key else { return key.first().map_or(0, |b| fold(*b)) };
+    (key.len() as u32) << 24 | fold(*first) << 16 | fold(key[key.len() / 2]) << 8 | fold(*last)
+}
+
+#[inline]
+fn bucket(tag: u32, buckets: usize) -> usize {
+    (tag.wrapping_mul(0x9e37_79b1) >> 12) as usize & (buckets - 1)
 }
 
 #[cfg(test)]

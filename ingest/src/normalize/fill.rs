@@ -1,5 +1,7 @@
 //! One event row: the mapping's columns, then what the engine derives from them.
 
+use std::borrow::Cow;
+
 use ahash::AHashMap;
 use schemas::event::col;
 use schemas::table::{Hop, Kind};
@@ -22,7 +24,7 @@ const HOPS_MAX: usize = 16;
 const UNKNOWN_CLASS: (&str, i32, i32) = ("unknown", 6003, 99);
 
 /// Time and action, without which there is no event.
-pub(super) fn required(record: &Record<'_, '_>, columns: &[ColumnPlan]) -> Result<(i64, String), Refusal> {
+pub(super) fn required<'a>(record: &Record<'a, '_>, columns: &'a [ColumnPlan]) -> Result<(i64, Cow<'a, str>), Refusal> {
     let terms = |index| columns.iter().find(|c| c.index == index).map_or(&[][..], |c| &c.terms);
     let time = match record.eval(terms(col::time)) {
         Value::None => return Err((Reason::NoTime, Some("time"), "the record has no time".to_owned())),
@@ -33,7 +35,7 @@ pub(super) fn required(record: &Record<'_, '_>, columns: &[ColumnPlan]) -> Resul
     };
     let action = record.eval(terms(col::action)).into_text();
     let action = action.ok_or_else(|| (Reason::NoAction, Some("action"), "the record has no action".to_owned()))?;
-    Ok((time, action.into_owned()))
+    Ok((time, action))
 }
 
 fn micros(value: &Value<'_>) -> Option<i64> {
@@ -50,7 +52,7 @@ impl Run<'_> {
         walked: &Walked<'_, '_>,
         record: &Record<'_, '_>,
         columns: &[ColumnPlan],
-        (time, action): (i64, String),
+        (time, action): (i64, Cow<'_, str>),
         index: i32,
         masked: bool,
     ) {
@@ -64,7 +66,7 @@ impl Run<'_> {
             |text: &str| masker.is_some_and(|m| m.mask(text, &mut text_of_column) > 0).then(|| text_of_column.clone());
         rows.str(col::action, clean(&action).as_deref().unwrap_or(&action));
         for column in columns {
-            if !rows.is_set(column.index) {
+            if !record.is_blank(&column.terms) && !rows.is_set(column.index) {
                 set(rows, column, record, texts, &mut clean);
             }
         }
@@ -91,7 +93,8 @@ impl Run<'_> {
     /// The columns that say where the event came from and where it goes.
     fn place_row(&mut self, offset: u64, time: i64, index: i32) {
         let context = self.context;
-        let event_id = self.event_id(offset, index);
+        let event_id = id::hex_digits(self.event_id(offset, index));
+        let event_id = std::str::from_utf8(&event_id).expect("hex digits are ASCII");
         let Texts { agent, user, .. } = &self.scratch.texts;
         let (some_agent, some_user) = (some(agent), some(user));
         let partitions = &mut self.scratch.memory.partitions;
@@ -103,7 +106,7 @@ impl Run<'_> {
             partition
         });
         let rows = &mut self.builders.events;
-        rows.str(col::event_id, &event_id);
+        rows.str(col::event_id, event_id);
         rows.time(col::received_at, context.received_at);
         rows.date(col::event_day, id::day(time));
         rows.str(col::tenant, context.tenant);
@@ -115,16 +118,16 @@ impl Run<'_> {
         rows.i32(col::log_index, 0);
     }
 
-    fn event_id(&self, offset: u64, index: i32) -> String {
+    fn event_id(&self, offset: u64, index: i32) -> u128 {
         let Texts { vendor_id, .. } = &self.scratch.texts;
         let (tenant, instance) = (self.context.tenant.as_bytes(), self.context.instance.as_bytes());
         let number = index.to_le_bytes();
         let name = self.mapping.name().as_bytes();
         if self.mapping.unique_id && !vendor_id.is_empty() {
-            return id::digest([tenant, instance, b"id", name, vendor_id.as_bytes(), &number]);
+            return id::digest_bytes([tenant, instance, b"id", name, vendor_id.as_bytes(), &number]);
         }
         let place = self.place(offset);
-        id::digest([tenant, instance, name, &place[0], &place[1], &place[2], &place[3], &number])
+        id::digest_bytes([tenant, instance, name, &place[0], &place[1], &place[2], &place[3], &number])
     }
 }
 

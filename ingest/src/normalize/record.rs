@@ -3,6 +3,7 @@
 use serde_json::{Map, Value as Json};
 use simd_json::{INPUT_PADDING, Node, Tape};
 
+use super::fill::required;
 use super::{Parse, Refusal, Run, Scratch};
 use crate::context::{Outcome, Reason};
 use crate::mapping::Mapping;
@@ -20,17 +21,15 @@ pub(super) struct Walked<'a, 't> {
 
 impl Run<'_> {
     /// Admits one record; `size` is its whole length where it was cut.
-    pub(super) fn record(&mut self, bytes: &[u8], offset: u64, size: u64) {
+    pub(super) fn record(&mut self, parse: &mut Parse, bytes: &[u8], offset: u64, size: u64) {
         let max = self.limits.record_bytes_max;
         if size > max as u64 {
             let detail = format!("the record has {size} bytes, the limit is {max}");
             return self.quarantine(bytes, size, (Reason::TooLarge, None, detail));
         }
-        let mut parse = std::mem::take(&mut self.scratch.parse);
-        if let Err(refusal) = self.one(bytes, offset, &mut parse, true) {
+        if let Err(refusal) = self.one(bytes, offset, parse, true) {
             self.quarantine(bytes, size, refusal);
         }
-        self.scratch.parse = parse;
     }
 
     fn one(&mut self, bytes: &[u8], offset: u64, parse: &mut Parse, outer: bool) -> Result<(), Refusal> {
@@ -177,11 +176,6 @@ fn view<'a, 't>(mapping: &'a Mapping, walked: &Walked<'a, 't>, slots: &'a Slots,
     }
 }
 
-/// Time and action, without which there is no event.
-fn required(record: &Record<'_, '_>, columns: &[crate::mapping::ColumnPlan]) -> Result<(i64, String), Refusal> {
-    super::fill::required(record, columns)
-}
-
 /// Which envelope the record is, where it is one.
 fn envelope(mapping: &Mapping, tape: &[Node<'_>], slots: &Slots) -> Option<usize> {
     mapping.envelopes.iter().position(|(slot, _)| match slots.first[*slot as usize] {
@@ -209,7 +203,7 @@ fn line_fields<'m>(mapping: &'m Mapping, line: &str) -> Result<(&'m str, Map<Str
 /// How much of a record the mapping asks for, where the record is one of its own.
 pub(crate) fn recognises(mapping: &Mapping, bytes: &[u8]) -> Option<usize> {
     let mut scratch: Scratch = mapping.take_scratch();
-    let asked = recognise(mapping, bytes, &mut scratch.parse, true);
+    let asked = recognise(mapping, bytes, scratch.parse.get_or_insert_default(), true);
     mapping.give_scratch(scratch);
     asked
 }
