@@ -50,12 +50,6 @@ impl Format {
     }
 }
 
-impl From<ArrowError> for QueryError {
-    fn from(error: ArrowError) -> Self {
-        QueryError::Internal(error.to_string())
-    }
-}
-
 impl Answer {
     pub fn rows(&self) -> usize {
         self.batches.iter().map(RecordBatch::num_rows).sum()

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query as Parameters, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use schemas::{Principal, Verb};
@@ -26,7 +26,12 @@ pub fn routes(query: Arc<Query>) -> axum::Router {
         .route("/v1/agents", get(agents))
         .route("/v1/alerts", get(alerts))
         .route("/v1/alerts/{id}", get(alert))
+        .method_not_allowed_fallback(method_not_allowed)
         .with_state(query)
+}
+
+async fn method_not_allowed(method: Method) -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", format!("{method} is not offered here"))
 }
 
 #[derive(Deserialize)]
@@ -80,9 +85,10 @@ async fn alerts(
 async fn alert(
     State(query): State<Arc<Query>>,
     Extension(principal): Extension<Principal>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     may_query(&principal)?;
+    let Path(id) = id.map_err(|e| Problem::new(e.status(), "invalid-path", e.body_text()))?;
     Ok(Json(query.alert(&principal.tenant, &id).await?).into_response())
 }
 

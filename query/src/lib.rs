@@ -1,6 +1,7 @@
 //! Questions about one tenant's events: SQL over tables and log together, the roster of agents, and their HTTP routes.
 //!
 //! - [`session`] holds what a request's SQL can see: that tenant's views and nothing else;
+//! - [`tenant`] is the wall between tenants;
 //! - [`functions`] are the SQL functions of Muster's own;
 //! - [`answer`] is a result and the forms it can be written in;
 //! - [`roster`] is the view `agents`: who acts, with whose authority, and what is untidy about it;
@@ -15,6 +16,7 @@ mod functions;
 pub mod http;
 pub mod roster;
 mod session;
+mod tenant;
 
 use std::sync::Arc;
 use std::time::Duration;

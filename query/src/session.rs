@@ -1,7 +1,7 @@
 //! What a request's SQL can see: the views of one tenant, and nothing else.
 //!
-//! A view is `table ∪ tail WHERE tenant = X` as a plan, not as text: whatever is written around it, the filter stays
-//! inside. The catalog has no other schema but `information_schema`, which lists these views; there is no table function
+//! A view is `table ∪ tail`, both behind a wall that lets the tenant's rows out and nothing in
+//! ([`crate::tenant`]). The catalog has no other schema but `information_schema`, which lists these views; there is no table function
 //! that reads files, no way to make a table, and no function whose result grows beyond its arguments by a number.
 
 use std::sync::Arc;
@@ -22,9 +22,10 @@ use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
-use datafusion::prelude::{SessionConfig, col, lit};
+use datafusion::prelude::SessionConfig;
 use lake::tables::Snapshot;
 
+use crate::tenant::OneTenant;
 use crate::{QueryConfig, QueryError, functions, roster};
 
 /// The views of a session.
@@ -140,8 +141,11 @@ impl Views {
         let schema = files.schema();
         let tail = table.tail.iter().map(|batch| conform(batch, &schema)).collect::<Result<_>>()?;
         let tail = MemTable::try_new(schema, vec![tail])?;
-        let scan = |provider| LogicalPlanBuilder::scan(name, provider_as_source(provider), None);
-        scan(files)?.union(scan(Arc::new(tail))?.build()?)?.filter(col("tenant").eq(lit(&self.tenant)))?.build()
+        let scan = |all| {
+            let one: Arc<dyn TableProvider> = Arc::new(OneTenant { tenant: self.tenant.clone(), all });
+            LogicalPlanBuilder::scan(name, provider_as_source(one), None)
+        };
+        scan(files)?.union(scan(Arc::new(tail))?.build()?)?.build()
     }
 }
 
