@@ -130,7 +130,7 @@ impl Log {
             shared: shared.clone(),
             file,
             windows,
-encoding: Encoding::new(),
+            encoding: Encoding::new(),
             // Recovery has synced the folder.
             removal_unsynced: false,
         };

@@ -49,7 +49,7 @@ impl Story<'_> {
             grouped(each_second)
         ))?;
         print(&format!(
-            "   every one became an event; in all that ordinary work the detectors raised {raised} alerts\n\n"
+            "   every one became an event; in all that ordinary work {raised} rare actions raised an alert (history never acts)\n\n"
         ))
     }
 
