@@ -60,7 +60,8 @@ impl Node {
         let groups = ["lake", detection::GROUP, "respond"];
         let (log, recovery) = Log::open(files.clone(), folder.join("log"), &config.log, clock.clone(), &groups)?;
         tracing::info!(?recovery, "the log is open");
-        let (control, recovery) = Log::open(files.clone(), folder.join("control"), &config.log, clock.clone(), &[])?;
+        let (control, recovery) =
+            Log::open(files.clone(), folder.join("control"), &config.log, clock.clone(), &[respond::CONTROL_GROUP])?;
         tracing::info!(?recovery, "the control log is open");
         let lake =
             Lake::open_folder(files.clone(), folder.join("lake"), log.clone(), clock.clone(), config.lake.clone())
