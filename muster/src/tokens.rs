@@ -5,6 +5,7 @@
 //! in constant time over every token of the file, so that timing tells neither name nor digest.
 
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::SystemTime;
@@ -37,12 +38,15 @@ pub(crate) struct Tokens {
     read: Arc<RwLock<Read>>,
 }
 
-/// What was read, and the file's time of change then.
+/// What was read, and which version of the file it was.
 #[derive(Default)]
 struct Read {
     list: Vec<Token>,
-    changed: Option<SystemTime>,
+    version: Option<Version>,
 }
+
+/// Every change replaces the file, and gives it another inode: times of change are too coarse to tell two apart.
+type Version = (u64, SystemTime);
 
 impl Tokens {
     /// Reads `tokens.json`; a folder without one has no tokens yet.
@@ -62,8 +66,8 @@ impl Tokens {
 
     /// Reads the file again where it has changed.
     fn refresh(&self) -> Result<()> {
-        let changed = std::fs::metadata(&self.path).and_then(|file| file.modified()).ok();
-        if self.locked().changed == changed {
+        let version = std::fs::metadata(&self.path).and_then(|file| Ok((file.ino(), file.modified()?))).ok();
+        if self.locked().version == version {
             return Ok(());
         }
         let list = match std::fs::read(&self.path) {
@@ -73,7 +77,7 @@ impl Tokens {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", self.path.display())),
         };
-        *self.read.write().expect("no code panics while it holds the token list") = Read { list, changed };
+        *self.read.write().expect("no code panics while it holds the token list") = Read { list, version };
         Ok(())
     }
 

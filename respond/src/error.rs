@@ -19,6 +19,8 @@ pub enum Error {
     Task(String),
     #[error("there is no order {0}")]
     Unknown(String),
+    #[error("more than one order's id begins with {0}")]
+    Ambiguous(String),
     #[error("order {order_id} does not stop anything: it is {}", .state.name())]
     NotStanding { order_id: String, state: State },
 }

@@ -6,6 +6,8 @@
 //! | `GET /v1/deny/check?agent=&credential=&user=` 200 or 403 | `deny` or `query` |
 //! | `GET /v1/orders?limit=`, `GET /v1/orders/{id}` | `query` or `order` |
 //! | `POST /v1/orders/{id}/release` `{"reason": …}` | `order` |
+//!
+//! `{id}` is an order's id or its beginning, from 8 digits on, if no other id begins so (409).
 
 use std::sync::Arc;
 
@@ -55,7 +57,7 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let status = match error {
             Error::Unknown(_) => StatusCode::NOT_FOUND,
-            Error::NotStanding { .. } => StatusCode::CONFLICT,
+            Error::NotStanding { .. } | Error::Ambiguous(_) => StatusCode::CONFLICT,
             _ if error.retry_later() => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -137,19 +139,13 @@ async fn orders(
     Ok(Json(json!({"orders": orders.iter().map(view).collect::<Vec<_>>()})))
 }
 
-/// The order, if it is of the principal's tenant: another tenant's does not exist for it.
-fn own_order(responder: &Responder, principal: &Principal, order_id: &str) -> Result<Order, Problem> {
-    let own = responder.order(order_id).filter(|order| order.tenant == principal.tenant);
-    own.ok_or_else(|| Error::Unknown(order_id.into()).into())
-}
-
 async fn order(
     State(responder): State<Arc<Responder>>,
     Extension(principal): Extension<Principal>,
     Path(order_id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     need(&principal, &[Verb::Query, Verb::Order])?;
-    Ok(Json(view(&own_order(&responder, &principal, &order_id)?)))
+    Ok(Json(view(&responder.find(&principal.tenant, &order_id)?)))
 }
 
 #[derive(Deserialize)]
@@ -169,7 +165,8 @@ async fn release(
     if reason.trim().is_empty() || reason.len() > REASON_BYTES_MAX {
         return Err(Problem(StatusCode::BAD_REQUEST, format!("`reason` needs 1 to {REASON_BYTES_MAX} bytes")));
     }
-    own_order(&responder, &principal, &order_id)?;
+    // Another tenant's order does not exist for this one.
+    let Order { order_id, .. } = responder.find(&principal.tenant, &order_id)?;
     // A task of its own: a client that hangs up must not stop a release between the log and the deny list.
     let task = tokio::spawn(async move { responder.release(&order_id, &principal.name, reason.trim()).await });
     let released = task.await.map_err(|error| Error::Task(error.to_string()))??;

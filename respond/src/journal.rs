@@ -4,8 +4,9 @@
 //! handled. The last note about an order is its state. When the log grew by [`KEEP_FRAMES`] all orders are noted again, and what
 //! lies before is released.
 //!
-//! Mirroring once: what was mirrored is remembered only every few seconds, so after a restart the rows that the main log already
-//! holds, from the remembered position on, are read back and left out.
+//! Mirroring once: what was mirrored is remembered only now and then, so after a restart the rows that the main log already
+//! holds, from the remembered position on, are read back and left out. An hour in which only time passes is not remembered:
+//! reading it again costs less than a note every few seconds would.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub const MAIN_GROUP: &str = "respond";
 pub(crate) const READ_BYTES_MAX: usize = 4 << 20;
 pub(crate) const KEEP_FRAMES: u64 = 10_000;
 const KEEP_ORDERS: usize = 100;
+/// The main log's frames that a restart reads again at most, although they say nothing to the responder.
+const REREAD_FRAMES_MAX: u64 = 10_000;
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -158,12 +161,28 @@ impl Responder {
 
     /// Remembers how far the main log was handled and the control log mirrored, and lets the main log forget.
     pub async fn flush(&self) -> Result<(), Error> {
+        self.remember(|position, flushed| position != flushed).await
+    }
+
+    /// The same where it is worth a note: alerts or orders were handled, or the main log is held back.
+    pub async fn flush_news(&self) -> Result<(), Error> {
+        self.remember(|position, flushed| {
+            let (from, to) = (flushed.alerts_passed, position.alerts_passed);
+            position.mirrored != flushed.mirrored
+                || self.news_passed.load(Ordering::SeqCst) > from
+                || to.saturating_sub(from) >= REREAD_FRAMES_MAX
+                || self.main.segment_begins(from, to)
+        })
+        .await
+    }
+
+    async fn remember(&self, worth: impl FnOnce(&Position, &Position) -> bool) -> Result<(), Error> {
         // Under the mirror's lock: what is not mirrored yet will be at or past the main log's end, so past `alerts_passed`.
         let mut mirror = self.mirror.lock().await;
         let active = self.activity.lock().unwrap_or_else(PoisonError::into_inner).counts();
         let alerts_passed = self.alerts_passed.load(Ordering::SeqCst);
         let mut position = Position { alerts_passed, mirrored: mirror.next, active };
-        if position == mirror.flushed {
+        if !worth(&position, &mirror.flushed) {
             return Ok(());
         }
         let note = Note { orders: Vec::new(), position: Some(position.clone()) };
@@ -183,7 +202,8 @@ impl Responder {
             return Ok(());
         }
         let start = self.note_all().await?;
-        self.flush().await?;
+        // In any case: the last note of the position may lie before `start`.
+        self.remember(|_, _| true).await?;
         self.control.passed(CONTROL_GROUP, start.min(self.mirrored().await));
         self.kept_at.store(start, Ordering::SeqCst);
         Ok(())

@@ -19,12 +19,14 @@ use crate::calls::Progress;
 use crate::config::{Config, Mode, Policy};
 use crate::deny::DenyList;
 use crate::error::Error;
-use crate::journal::Mirror;
+use crate::journal::{CONTROL_GROUP, MAIN_GROUP, Mirror};
 use crate::order::{Act, Order, State, Target};
 use crate::switches::{self, Switch};
 
 /// An alert received longer ago than this starts nothing.
 const FRESH_MICROS: i64 = 60_000_000;
+/// A shorter beginning of an order's id names nothing.
+const PREFIX_BYTES_MIN: usize = 8;
 
 pub struct Responder {
     pub(crate) config: Config,
@@ -40,6 +42,8 @@ pub struct Responder {
     pub(crate) mirror: tokio::sync::Mutex<Mirror>,
     /// Frames of the main log below this need no more handling.
     pub(crate) alerts_passed: AtomicU64,
+    /// One past the last of them that held alerts or orders.
+    pub(crate) news_passed: AtomicU64,
     pub(crate) activity: Mutex<Activity>,
     /// Control log position of the last rewrite of all orders.
     pub(crate) kept_at: AtomicU64,
@@ -94,10 +98,16 @@ pub enum Handled {
 }
 
 impl Responder {
-    /// Reads the control log and stands where it left off. `control` must retain for the group [`crate::CONTROL_GROUP`],
-    /// `main` for [`crate::MAIN_GROUP`]; webhook secrets must be resolved.
+    /// Reads the control log and stands where it left off. `control` must retain for the group [`CONTROL_GROUP`],
+    /// `main` for [`MAIN_GROUP`]; webhook secrets must be resolved.
     pub fn open(control: Arc<Log>, main: Arc<Log>, config: Config, clock: Clock) -> Result<Arc<Responder>, Error> {
-        let problems = config.problems();
+        let mut problems = config.problems();
+        for (name, log, group) in [("control", &control, CONTROL_GROUP), ("main", &main, MAIN_GROUP)] {
+            if !log.has_group(group) {
+                problems
+                    .push(format!("the {name} log is open without the group `{group}`, so it would not retain for it"));
+            }
+        }
         if !problems.is_empty() {
             return Err(Error::Config(problems));
         }
@@ -115,6 +125,7 @@ impl Responder {
             progress: Mutex::default(),
             mirror: tokio::sync::Mutex::default(),
             alerts_passed: AtomicU64::new(0),
+            news_passed: AtomicU64::new(0),
             activity: Mutex::new(Activity::new(BTreeMap::new(), now)),
             kept_at: AtomicU64::new(0),
             woken: Notify::new(),
@@ -135,6 +146,21 @@ impl Responder {
     /// The order with this id, of any tenant.
     pub fn order(&self, order_id: &str) -> Option<Order> {
         self.book().get(order_id).cloned()
+    }
+
+    /// The order of a tenant with this id, or with an id that begins so if only one does.
+    pub fn find(&self, tenant: &str, order_id: &str) -> Result<Order, Error> {
+        let book = self.book();
+        if let Some(order) = book.get(order_id).filter(|order| order.tenant == tenant) {
+            return Ok(order.clone());
+        }
+        let begins = |order: &&Order| order.tenant == tenant && order.order_id.starts_with(order_id);
+        let mut found = book.all().filter(begins).take(if order_id.len() < PREFIX_BYTES_MIN { 0 } else { 2 });
+        match (found.next(), found.next()) {
+            (Some(order), None) => Ok(order.clone()),
+            (Some(_), Some(_)) => Err(Error::Ambiguous(order_id.into())),
+            (None, _) => Err(Error::Unknown(order_id.into())),
+        }
     }
 
     /// The newest orders of a tenant.

@@ -48,7 +48,8 @@ impl Responder {
             }
         }
         tasks.shutdown().await;
-        self.keep_house(true).await
+        self.mirror().await?;
+        self.flush().await
     }
 
     /// What may wait behind the main log: the mirror and the positions.
@@ -56,7 +57,7 @@ impl Responder {
         self.mirror().await?;
         if flush {
             self.keep(KEEP_FRAMES).await?;
-            self.flush().await?;
+            self.flush_news().await?;
         }
         Ok(())
     }
@@ -74,6 +75,9 @@ impl Responder {
             };
             for frame in frames {
                 self.handle_frame(&frame).await?;
+                if matches!(frame.payload, Payload::Alerts(_) | Payload::Orders(_)) {
+                    self.news_passed.store(frame.offset + 1, Ordering::SeqCst);
+                }
                 self.alerts_passed.store(frame.offset + 1, Ordering::SeqCst);
             }
         }

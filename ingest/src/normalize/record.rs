@@ -43,7 +43,11 @@ impl Run<'_> {
                         let walked = Walked { tape: &tape.0, raw, format, offset };
                         self.walked(&walked, slots, outer)
                     }
-                    Err(error) => Err((Reason::NotJson, None, error.to_string())),
+                    Err(error) => {
+                        // A text line's JSON is our own, so its positions say nothing to the sender.
+                        let found = if format.is_none() { not_json(raw) } else { None };
+                        Err((Reason::NotJson, None, found.unwrap_or_else(|| error.to_string())))
+                    }
                 }
             }
             Err(refusal) => Err(refusal),
@@ -174,6 +178,12 @@ fn view<'a, 't>(mapping: &'a Mapping, walked: &Walked<'a, 't>, slots: &'a Slots,
         regexes: &mapping.regexes,
         secret_key: key,
     }
+}
+
+/// Where and why a text is no JSON: the fast parser does not say.
+fn not_json(raw: &str) -> Option<String> {
+    let error = serde_json::from_str::<serde::de::IgnoredAny>(raw).err()?;
+    if error.is_eof() { Some(format!("the record is cut off: {error}")) } else { Some(error.to_string()) }
 }
 
 /// Which envelope the record is, where it is one.

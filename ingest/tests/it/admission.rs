@@ -62,6 +62,16 @@ async fn every_record_is_accounted_for() {
 }
 
 #[tokio::test]
+async fn a_record_that_is_no_json_says_where_it_breaks() {
+    let door = door(vec![Verb::Ingest]);
+    let detail = async |body: &str| door.post("/v1/ingest/envoy", body).await.1["results"][0].to_string();
+    let cut = detail(&RECORD[..40]).await;
+    assert!(cut.contains("the record is cut off") && cut.contains("column 40"), "{cut}");
+    let broken = detail(&RECORD.replace("\"method\":", "\"method\";")).await;
+    assert!(broken.contains("line 1 column 46") && !broken.contains("cut off"), "{broken}");
+}
+
+#[tokio::test]
 async fn errors_say_what_to_do() {
     let door = door(vec![Verb::Ingest]);
     let (status, problem) = door.post("/v1/ingest/envoi", RECORD).await;

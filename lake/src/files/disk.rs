@@ -1,4 +1,5 @@
-//! The operating system's file system.
+//! The operating system's file system. What is created is for its owner alone, since raw records are in it: files 0600,
+//! folders 0700 on unix; what was there before keeps its mode.
 
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -55,7 +56,10 @@ impl File for DiskFile {
 
 impl Files for Disk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
-        let file = fs::OpenOptions::new().append(true).create_new(true).open(self.root.join(path))?;
+        let mut options = fs::OpenOptions::new();
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.append(true).create_new(true).open(self.root.join(path))?;
         Ok(Box::new(DiskFile(file)))
     }
 
@@ -114,7 +118,10 @@ impl Files for Disk {
     fn create_dir_all(&self, folder: &Path) -> io::Result<()> {
         let folder = self.root.join(folder);
         let missing: Vec<&Path> = folder.ancestors().take_while(|level| !level.exists()).collect();
-        fs::create_dir_all(&folder)?;
+        let mut builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.recursive(true).create(&folder)?;
         // The folder itself even where it was there: a process killed between making it and syncing may have left it.
         let made = if missing.is_empty() { vec![folder.as_path()] } else { missing };
         for parent in made.iter().rev().filter_map(|level| level.parent()) {
@@ -147,5 +154,22 @@ fn missing_ok<T>(result: io::Result<T>) -> io::Result<Option<T>> {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_is_created_is_for_its_owner_alone() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let files = Disk::rooted(root.path());
+        files.create_dir_all(Path::new("a/b")).expect("creates the folders");
+        drop(files.create(Path::new("a/b/x")).expect("creates the file"));
+        let mode = |path: &str| fs::metadata(root.path().join(path)).expect("is there").permissions().mode() & 0o777;
+        assert_eq!(["a", "a/b", "a/b/x"].map(mode), [0o700, 0o700, 0o600]);
     }
 }

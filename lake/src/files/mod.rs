@@ -4,7 +4,8 @@
 //! [`Files::sync_dir`] of the folder. [`disk`] is the real one; [`sim`] forgets, at a cut, everything that was not
 //! synced, and can fail any call, so that crash tests can show a missing fsync.
 //!
-//! Left out on purpose: links, permissions, memory maps, and writing anywhere but at the end of a file.
+//! Left out on purpose: links, modes (the real one keeps all to its owner), memory maps, and writing anywhere but at the
+//! end of a file.
 
 pub mod disk;
 pub mod sim;

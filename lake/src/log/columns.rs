@@ -50,6 +50,18 @@ impl Encoder {
     }
 }
 
+/// How many rows the batch of a message has, from the message's head alone.
+pub(super) fn rows(message: &[u8]) -> Result<u64, ArrowError> {
+    let malformed = ArrowError::IpcError;
+    // A marker and the length of the head lie before it.
+    let length = message.get(4..8).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+    let head = length.and_then(|length| message.get(8..)?.get(..length as usize));
+    let head = head.ok_or_else(|| malformed("the message has no head".to_owned()))?;
+    let head = arrow::ipc::root_as_message(head).map_err(|error| malformed(error.to_string()))?;
+    let batch = head.header_as_record_batch().ok_or_else(|| malformed("the message holds no batch".to_owned()))?;
+    u64::try_from(batch.length()).map_err(|error| malformed(error.to_string()))
+}
+
 /// The batch of a message that was written with `schema`, in the columns of `table`.
 pub(super) fn decode(schema: &[u8], mut payload: Buffer, table: &Table) -> Result<RecordBatch, ArrowError> {
     let mut decoder = StreamDecoder::new();
@@ -96,6 +108,8 @@ mod tests {
         let batch = event::batch(&[EventRow { event_id: "a".into(), scopes: vec!["s".into()], ..EventRow::default() }]);
         let mut bytes = Vec::new();
         Encoder::new(&event::TABLE).encode(&batch, &mut bytes).expect("encodes");
+        assert_eq!(rows(&bytes).expect("has a head"), 1);
+        (0..bytes.len().min(200)).for_each(|cut| drop(rows(&bytes[..cut])));
         let read = decode(&schema_message(&event::TABLE), Buffer::from_vec(bytes), &event::TABLE).expect("decodes");
         assert_eq!(read, batch);
     }

@@ -23,7 +23,8 @@ pub struct LogConfig {
     pub linger_ms: u64,
     /// The newest frames that are kept in memory for readers.
     pub cache_bytes_max: usize,
-    /// Over how many last events a repeated `event_id` is recognised; about 110 bytes of memory each.
+    /// Over how many last events a repeated `event_id` is recognised; about 110 bytes of memory each. They are retained as
+    /// long as `log_bytes_max` allows. 0: none is recognised, and a segment goes as soon as every reader has passed it.
     pub duplicates_window: usize,
 }
 

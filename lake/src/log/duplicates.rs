@@ -39,6 +39,11 @@ impl Window {
         Window { max: max as u64, seen, order, next: 0, replaced: Vec::new() }
     }
 
+    /// For how many positions an id is known.
+    pub(super) fn max(&self) -> usize {
+        self.max as usize
+    }
+
     /// Judges a row; a new one takes the next position.
     pub(super) fn admit(&mut self, id: u128, raw: u128) -> Verdict {
         let known = self.seen.get(&id).copied();

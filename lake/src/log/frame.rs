@@ -29,8 +29,9 @@ impl Kind {
     /// The kinds that are batches.
     pub(super) const BATCHES: [Kind; 5] = [Kind::Events, Kind::Quarantine, Kind::Ledger, Kind::Alerts, Kind::Orders];
 
-    pub(super) fn of(byte: u8) -> Option<Kind> {
-        [Kind::Control, Kind::Tick].into_iter().chain(Kind::BATCHES).find(|kind| *kind as u8 == byte)
+    pub(super) fn of(byte: u8) -> Result<Kind, String> {
+        let kind = [Kind::Control, Kind::Tick].into_iter().chain(Kind::BATCHES).find(|kind| *kind as u8 == byte);
+        kind.ok_or_else(|| format!("frame kind {byte} is of a later version"))
     }
 
     pub(super) fn table(self) -> Option<&'static Table> {

@@ -205,6 +205,17 @@ impl Log {
         }
     }
 
+    /// Whether the log was opened with the group.
+    pub fn has_group(&self, group: &str) -> bool {
+        self.shared.has_group(group)
+    }
+
+    /// Whether a segment begins after `from` and not after `to`: only then does it let anything go that a group passes
+    /// `to` rather than `from`.
+    pub fn segment_begins(&self, from: u64, to: u64) -> bool {
+        self.shared.segment_begins(from, to)
+    }
+
     /// `group` durably needs nothing below `next` any more. Segments are released with a later append.
     ///
     /// # Panics

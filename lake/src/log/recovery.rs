@@ -4,16 +4,20 @@
 //! Only the last commit can be torn, since each is fsynced before the next is written. So a frame that does not read is a
 //! torn tail if it is in the last segment and nothing behind it belongs to a later commit. Damage to the very last commit
 //! of a segment that was acknowledged cannot be told from a write that was cut.
+//!
+//! Every frame's checksum and place are checked, one segment in memory at a time. Decoded are only the newest events and
+//! alerts, as many as the duplicate filter's windows hold, so segments are read from the newest to the oldest.
 
+use std::ops::Range;
 use std::path::Path;
 
 use arrow::buffer::Buffer;
 
 use super::commit::Windows;
-use super::frame::{self, Header};
+use super::frame::{self, Header, Kind};
 use super::group::{alert_keys, event_keys};
 use super::segment::{self, Flaw, Segment};
-use super::{LogError, Payload, Recovery};
+use super::{LogError, Payload, Recovery, columns};
 use crate::files::{File, Files};
 
 /// The retained segments, the last of them open for appending and durable as it is.
@@ -23,7 +27,7 @@ pub(super) struct Recovered {
     pub(super) report: Recovery,
 }
 
-/// Reads the whole log: checks every frame and fills the windows of the duplicate filter.
+/// Checks the whole log and fills the windows of the duplicate filter.
 pub(super) fn recover(files: &dyn Files, folder: &Path, windows: &mut Windows) -> Result<Recovered, LogError> {
     files.create_dir_all(folder).map_err(|error| LogError::io(folder, error))?;
     let names = files.list(folder).map_err(|error| LogError::io(folder, error))?;
@@ -33,15 +37,19 @@ pub(super) fn recover(files: &dyn Files, folder: &Path, windows: &mut Windows) -
         firsts.pop();
     }
     let mut segments: Vec<Segment> = Vec::new();
-    for (i, &first) in firsts.iter().enumerate() {
+    let mut newest = Newest { events: Vec::new(), alerts: Vec::new(), max: windows.events.max() };
+    for (i, &first) in firsts.iter().enumerate().rev() {
         let path = segment::path(folder, first);
-        if segments.last().is_some_and(|before| before.end != first) {
-            return Err(LogError::corrupt(&path, 0, "offsets before it are missing"));
-        }
         let bytes = read(files, &path)?;
-        let scan = Scan { path: &path, bytes, last: i + 1 == firsts.len(), windows };
-        segments.push(scan.run(first, &mut report)?);
+        let scan = Scan { path: &path, bytes, last: i + 1 == firsts.len(), with_ids: Vec::new() };
+        let segment = scan.run(first, &mut newest, &mut report)?;
+        if let Some(after) = segments.last().filter(|after| after.first != segment.end) {
+            return Err(LogError::corrupt(&after.path, 0, "offsets before it are missing"));
+        }
+        segments.push(segment);
     }
+    segments.reverse();
+    newest.fill(windows);
     report.frames = segments.iter().map(|segment| segment.end - segment.first).sum();
     let file = reopen(files, folder, &mut segments)?;
     Ok(Recovered { segments, file, report })
@@ -103,16 +111,54 @@ fn reopen(files: &dyn Files, folder: &Path, segments: &mut Vec<Segment>) -> Resu
     Ok(file)
 }
 
+/// The keys that the windows will hold, the newest first.
+struct Newest {
+    events: Vec<(u128, u128)>,
+    alerts: Vec<u128>,
+    max: usize,
+}
+
+impl Newest {
+    /// Takes the keys of a frame that is older than all before.
+    fn take(&mut self, payload: &Payload) -> Result<(), LogError> {
+        match payload {
+            Payload::Events(batch) => self.events.extend(event_keys(batch)?.into_iter().rev()),
+            Payload::Alerts(batch) => self.alerts.extend(alert_keys(batch)?.into_iter().rev()),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn wants(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Events => self.events.len() < self.max,
+            Kind::Alerts => self.alerts.len() < self.max,
+            _ => false,
+        }
+    }
+
+    fn fill(self, windows: &mut Windows) {
+        for (id, raw) in self.events.into_iter().rev() {
+            windows.events.admit(id, raw);
+        }
+        for id in self.alerts.into_iter().rev() {
+            windows.alerts.admit(id, 0);
+        }
+        windows.settle();
+    }
+}
+
 struct Scan<'a> {
     path: &'a Path,
     bytes: Buffer,
     last: bool,
-    windows: &'a mut Windows,
+    /// Frames of events and alerts in whole commits, and where their payloads are.
+    with_ids: Vec<(Header, Kind, Range<usize>)>,
 }
 
 impl Scan<'_> {
-    /// The segment's whole commits.
-    fn run(mut self, first: u64, report: &mut Recovery) -> Result<Segment, LogError> {
+    /// The segment's whole commits; the ids that are wanted of them go to `newest`.
+    fn run(mut self, first: u64, newest: &mut Newest, report: &mut Recovery) -> Result<Segment, LogError> {
         let (schemas, start) = match segment::parse_header(&self.bytes) {
             Ok((found, schemas, start)) if found == first => (schemas, start),
             Ok((found, ..)) => return Err(self.corrupt(0, format!("its header says it begins at offset {found}"))),
@@ -129,6 +175,7 @@ impl Scan<'_> {
             report.reason = Some(format!("{} at byte {at}: {reason}", self.path.display()));
             break;
         }
+        self.ids(&segment, newest)?;
         Ok(segment)
     }
 
@@ -145,8 +192,8 @@ impl Scan<'_> {
             if header.offset != segment.end + frames.len() as u64 || usize::from(header.place) != frames.len() {
                 return Err(self.corrupt(at as u64, format!("offset {} is out of order", header.offset)));
             }
-            let payload = self.bytes.slice_with_length(at + frame::HEADER_BYTES, payload.len());
-            at += frame::HEADER_BYTES + payload.len();
+            let payload = at + frame::HEADER_BYTES..at + frame::HEADER_BYTES + payload.len();
+            at = payload.end;
             frames.push((header, payload));
             if header.last {
                 break;
@@ -155,31 +202,37 @@ impl Scan<'_> {
         let mut ids = 0;
         let count = frames.len() as u64;
         for (header, payload) in frames {
-            ids += self.note(&header, payload, segment)?;
+            ids += self.note(header, payload)?;
         }
-        self.windows.settle();
         segment.grow(count, (at - start) as u64, ids);
         Ok(Ok(()))
     }
 
-    /// Enters a frame's ids into the windows; how many events it has.
-    fn note(&mut self, header: &Header, payload: Buffer, segment: &Segment) -> Result<u64, LogError> {
-        let frame = segment::decode(header, payload, &segment.schemas);
-        match frame.map_err(|reason| self.corrupt(segment.bytes, reason))?.payload {
-            Payload::Events(batch) => {
-                for (id, raw) in event_keys(&batch)? {
-                    self.windows.events.admit(id, raw);
-                }
-                Ok(batch.num_rows() as u64)
+    /// Keeps where a frame with ids is; how many events it has.
+    fn note(&mut self, header: Header, payload: Range<usize>) -> Result<u64, LogError> {
+        let at = payload.start as u64;
+        let kind = Kind::of(header.kind).map_err(|reason| self.corrupt(at, reason))?;
+        let rows = match kind {
+            Kind::Events => columns::rows(&self.bytes[payload.clone()]),
+            Kind::Alerts => Ok(0),
+            _ => return Ok(0),
+        };
+        let rows = rows.map_err(|error| self.corrupt(at, error.to_string()))?;
+        self.with_ids.push((header, kind, payload));
+        Ok(rows)
+    }
+
+    /// Decodes frames from the last to the first, as long as their ids are wanted.
+    fn ids(&self, segment: &Segment, newest: &mut Newest) -> Result<(), LogError> {
+        for (header, kind, payload) in self.with_ids.iter().rev() {
+            if !newest.wants(*kind) {
+                continue;
             }
-            Payload::Alerts(batch) => {
-                for id in alert_keys(&batch)? {
-                    self.windows.alerts.admit(id, 0);
-                }
-                Ok(0)
-            }
-            _ => Ok(0),
+            let bytes = self.bytes.slice_with_length(payload.start, payload.len());
+            let frame = segment::decode(header, bytes, &segment.schemas);
+            newest.take(&frame.map_err(|reason| self.corrupt(payload.start as u64, reason))?.payload)?;
         }
+        Ok(())
     }
 
     fn corrupt(&self, at: u64, reason: impl Into<String>) -> LogError {

@@ -190,7 +190,7 @@ pub(super) fn read(files: &dyn Files, place: &Place, from: u64, bytes_max: usize
 
 /// The frame of a header and its payload.
 pub(super) fn decode(header: &Header, payload: Buffer, schemas: &Schemas) -> Result<Frame, String> {
-    let kind = Kind::of(header.kind).ok_or_else(|| format!("frame kind {} is of a later version", header.kind))?;
+    let kind = Kind::of(header.kind)?;
     let batch = |make: fn(_) -> Payload| {
         let table = kind.table().ok_or("not a kind of batch")?;
         let schema = schemas.iter().find(|(byte, _)| *byte == header.kind);

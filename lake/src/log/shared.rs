@@ -127,6 +127,14 @@ impl Shared {
         Ok(Found::Disk(state.segments[next].place(from)))
     }
 
+    pub(super) fn has_group(&self, group: &str) -> bool {
+        self.lock().passed.iter().any(|(name, _)| *name == group)
+    }
+
+    pub(super) fn segment_begins(&self, from: u64, to: u64) -> bool {
+        self.lock().segments.iter().any(|segment| from < segment.first && segment.first <= to)
+    }
+
     pub(super) fn passed(&self, group: &str, next: u64) {
         let mut state = self.lock();
         let known = state.passed.iter_mut().find(|(name, _)| *name == group);

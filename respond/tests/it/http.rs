@@ -94,6 +94,19 @@ async fn orders_are_shown_and_released_within_their_tenant() {
 }
 
 #[tokio::test]
+async fn the_beginning_of_an_id_is_enough_where_only_one_begins_so() {
+    let (world, order_id) = acted().await;
+    let why = r#"{"reason": "false alarm"}"#;
+    let ask = async |tenant, id: &str| ask(&world, tenant, Verb::Order, release(id, why)).await.0;
+    assert_eq!(ask("acme", &order_id[..7]).await, StatusCode::NOT_FOUND, "too short");
+    assert_eq!(ask("globex", &order_id[..12]).await, StatusCode::NOT_FOUND, "another tenant's");
+    assert_eq!(ask("acme", &format!("{}zz", &order_id[..12])).await, StatusCode::NOT_FOUND);
+    assert_eq!(ask("acme", &order_id[..8]).await, StatusCode::OK);
+    assert_eq!(ask("acme", &order_id[..12]).await, StatusCode::CONFLICT, "released already");
+    assert!(!world.denied("billing"));
+}
+
+#[tokio::test]
 async fn verbs_are_needed() {
     let (world, order_id) = acted().await;
     for (verb, request) in [

@@ -1,15 +1,16 @@
 //! The responder as a task: an alert in the main log becomes a message, and the position survives.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lake::clock::Clock;
 use lake::files::sim::SimFiles;
-use lake::log::Group;
+use lake::log::{Group, Log, LogConfig};
 use respond::Responder;
 
 use crate::receiver::Receiver;
-use crate::world::{World, alert, calling, log, rows};
+use crate::world::{START, World, alert, calling, log, rows};
 
 #[tokio::test]
 async fn an_alert_in_the_log_calls_the_receiver_once() {
@@ -34,6 +35,66 @@ async fn an_alert_in_the_log_calls_the_receiver_once() {
     }
     assert_eq!(receiver.got().len(), 1);
     assert_eq!(rows(&main).len(), 6);
+}
+
+/// Appends `group` so often, and waits until the responder has handled it all.
+async fn handle(world: &World, times: usize, group: impl Fn() -> Group) {
+    for _ in 0..times {
+        world.main.append(group()).await.expect("appended");
+    }
+    let until = async {
+        while world.responder.alerts_passed() < world.main.end() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), until).await.expect("it is handled");
+}
+
+fn tick() -> Group {
+    Group { tick: Some(START), ..Group::default() }
+}
+
+#[tokio::test]
+async fn time_that_passes_is_not_worth_a_note() {
+    let world = World::new(respond::Config { policies: Vec::new(), ..respond::Config::default() });
+    let task = tokio::spawn(world.responder.clone().run(std::future::pending()));
+    handle(&world, 50, tick).await;
+    world.responder.flush_news().await.expect("nothing to write");
+    assert_eq!(world.control.end(), 0);
+    let alerts = || Group { alerts: Some(schemas::alert::batch([&alert("billing", START)])), ..Group::default() };
+    handle(&world, 1, alerts).await;
+    for _ in 0..2 {
+        world.responder.flush_news().await.expect("written");
+        assert_eq!(world.control.end(), 1, "one note of an alert");
+        handle(&world, 50, tick).await;
+    }
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_segment_that_is_held_back_is_worth_a_note() {
+    let mut world = World::new(respond::Config::default());
+    let config = LogConfig { segment_bytes_max: 1, duplicates_window: 0, ..LogConfig::default() };
+    let (files, groups) = (Arc::new(world.files.clone()), [respond::MAIN_GROUP]);
+    let folder = PathBuf::from("small");
+    world.main = Log::open(files, folder, &config, world.clock.clone(), &groups).expect("the log opens").0;
+    let opened = Responder::open(world.control.clone(), world.main.clone(), world.config.clone(), world.clock.clone());
+    world.responder = opened.expect("the responder opens");
+    let task = tokio::spawn(world.responder.clone().run(std::future::pending()));
+    handle(&world, 50, tick).await;
+    assert_eq!((world.main.first(), world.control.end()), (0, 0));
+    world.responder.flush_news().await.expect("written");
+    handle(&world, 1, tick).await;
+    assert!(world.main.first() >= 49 && world.control.end() == 1, "{} {}", world.main.first(), world.control.end());
+    task.abort();
+}
+
+#[tokio::test]
+async fn logs_that_would_not_retain_are_refused() {
+    let (files, clock) = (SimFiles::new(), Clock::manual(START));
+    let (control, main) = (log(&files, "control", "lake", &clock), log(&files, "main", "respond", &clock));
+    let refused = Responder::open(control, main, respond::Config::default(), clock).err().expect("fails").to_string();
+    assert!(refused.contains("the control log is open without the group `orders`"), "{refused}");
 }
 
 #[tokio::test]

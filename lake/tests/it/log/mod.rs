@@ -3,6 +3,7 @@
 mod crash;
 mod limits;
 mod stream;
+mod windowless;
 
 use std::path::PathBuf;
 use std::sync::Arc;
