@@ -37,7 +37,7 @@ pub enum QueryError {
     #[error(transparent)]
     Lake(#[from] LakeError),
     /// A fault of ours, not of the query.
-    #[error("{0}")]
+    #[error("a fault of the server, not of the query: {0}")]
     Internal(String),
 }
 
@@ -53,7 +53,10 @@ impl From<DataFusionError> for QueryError {
                 told = of_values(error);
             }
         }
-        told
+        // A bad pattern in the query, whose type is no crate's that we use.
+        let text = cause.to_string();
+        let pattern = text.starts_with("regex parse error") || text.starts_with("Compiled regex exceeds");
+        if pattern { QueryError::Invalid(text) } else { told }
     }
 }
 
@@ -72,6 +75,9 @@ fn of_engine(error: &DataFusionError) -> QueryError {
         }
         DataFusionError::SQL(error, _) => syntax(error),
         DataFusionError::SchemaError(error, _) => schema(error),
+        DataFusionError::NotImplemented(text) if text.contains("OuterReferenceColumn") => {
+            "this form of correlated subquery is not supported; write it as a join".to_owned()
+        }
         DataFusionError::NotImplemented(text) => format!("this is not supported: {text}"),
         DataFusionError::Plan(text) if text.contains("not found") && text.contains("table") => {
             format!("{text}; there are {}", VIEWS.join(", "))
@@ -83,6 +89,8 @@ fn of_engine(error: &DataFusionError) -> QueryError {
         other => return QueryError::Internal(other.strip_backtrace()),
     };
     let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default();
+    // A request to report a bug, in the midst of advice about the types of arguments.
+    let text = text.rsplit("github.com/apache/datafusion/issues. ").next().unwrap_or_default();
     // The names of catalog and schema, which nobody wrote.
     QueryError::Invalid(text.replace("muster.public.", ""))
 }
@@ -97,6 +105,11 @@ fn of_values(error: &ArrowError) -> QueryError {
         ArrowError::ArithmeticOverflow(text) => format!("{text}; cast to a wider type, such as DOUBLE"),
         ArrowError::OffsetOverflowError(_) => "a text or list grew beyond 2 GiB; aggregate fewer rows".to_owned(),
         ArrowError::NotYetImplemented(text) => format!("this is not supported: {text}"),
+        ArrowError::InvalidArgumentError(text) | ArrowError::JsonError(text)
+            if text.starts_with("Unsupported data type for JSON") =>
+        {
+            "a column's type cannot be written as JSON; take text with ->> instead of ->, or cast it".to_owned()
+        }
         ArrowError::ComputeError(text)
         | ArrowError::InvalidArgumentError(text)
         | ArrowError::SchemaError(text)

@@ -121,6 +121,13 @@ async fn routes_answer_and_refuse() {
     assert_eq!(status, StatusCode::BAD_REQUEST);
     let (status, _, body) = call(&world, &principal, get("/v1/alerts/x'y")).await;
     assert_eq!(status, StatusCode::NOT_FOUND, "{body}");
+    let (_, _, failed) = call(&world, &principal, post(r#"{"sql":"SELECT cast(agent_id AS int) FROM events"}"#)).await;
+    assert!(failed.contains(r#""status":400"#) && failed.contains("try_cast"), "{failed}");
+    let untyped = Request::post("/v1/sql").body(Body::from("SELECT 1")).unwrap();
+    for (request, expected) in [(get("/v1/sql"), 405), (untyped, 415), (post("{"), 400), (get("/v1/alerts/%FF"), 400)] {
+        let (status, content, body) = call(&world, &principal, request).await;
+        assert_eq!((status.as_u16(), content.as_str()), (expected, "application/problem+json"), "{body}");
+    }
     let machine = Principal { verbs: vec![Verb::Ingest], holder: Holder::Machine, ..principal };
     for request in [post(r#"{"sql":"SELECT 1"}"#), get("/v1/agents"), get("/v1/alerts"), get("/v1/alerts/x")] {
         assert_eq!(call(&world, &machine, request).await.0, StatusCode::FORBIDDEN);

@@ -1,6 +1,6 @@
 //! What a query may and may not say, and what it costs at most.
 
-use query::QueryConfig;
+use query::{QueryConfig, QueryError};
 use schemas::Hop;
 
 use crate::world::{World, row};
@@ -168,4 +168,66 @@ async fn now_is_the_clock_in_files_and_log() {
     assert_eq!(world.lines("acme", recent).await, [r#"{"n":2}"#]);
     let later = "SELECT count(*) AS n FROM events WHERE time > now() + INTERVAL '1 hour'";
     assert_eq!(world.lines("acme", later).await, [r#"{"n":0}"#]);
+}
+
+/// What fails in the query's own expressions is said plainly, with what to do.
+#[tokio::test]
+async fn errors_are_plain() {
+    let world = World::new(QueryConfig::default()).await;
+    world.append(&[row("1", "acme", "bot")]).await;
+    world.lake.flush().await.unwrap();
+    for (text, says) in [
+        ("SELECT 1/0", "division by zero; nullif"),
+        ("SELECT 1 / severity_id FROM events", "division by zero; nullif"),
+        (
+            "SELECT 1 FROM events WHERE cast(agent_id AS int) = 1",
+            "Cannot cast string 'bot' to value of Int32 type; try_cast",
+        ),
+        ("SELECT 1 FROM events WHERE time > 'yesterday'", "'yesterday'"),
+        ("SELECT regexp_like(agent_id, '(') FROM events", "unclosed group"),
+        ("SELECT sum(agent_id) FROM events", "No function matches"),
+        ("SELECT * FROM events e, LATERAL (SELECT * FROM events f WHERE f.agent_id = e.agent_id LIMIT 1) x", "a join"),
+        ("SELEC 1", "not valid SQL: Expected: an SQL statement, found: SELEC"),
+        ("SELECT 'abc", "not valid SQL: Unterminated string literal"),
+    ] {
+        let error = world.query.sql("acme", text).await.unwrap_err();
+        assert!(matches!(error, QueryError::Invalid(_)), "{text}: {error:?}");
+        let error = error.to_string();
+        assert!(error.contains(says), "{text}: {error}");
+        for noise in ["DataFusion", "Error(", "error: ", "Internal", "Arrow", "muster.public", "Some("] {
+            assert!(noise == "error: " && error.starts_with("regex") || !error.contains(noise), "{text}: {error}");
+        }
+    }
+    let json = world.sql("acme", "SELECT raw->'actor' AS a FROM events").await.write(query::Format::Json);
+    assert!(json.unwrap_err().to_string().contains("->>"));
+}
+
+/// A recursion without an end is cut by the limits, and stops using the one thread there is.
+#[tokio::test]
+async fn limits_hold_in_recursion() {
+    let config =
+        QueryConfig { rows_max: 3, memory_bytes_max: 1 << 20, timeout_secs: 1, threads: 1, ..QueryConfig::default() };
+    let world = World::new(config).await;
+    world.append(&[row("1", "acme", "bot")]).await;
+    let endless = "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM t)";
+    let answer = world.sql("acme", &format!("{endless} SELECT n FROM t")).await;
+    assert_eq!((answer.rows(), answer.truncated), (3, true));
+    for (text, limit) in [
+        (format!("{endless} SELECT count(*) FROM t"), "timeout_secs"),
+        (
+            "WITH RECURSIVE t AS (SELECT event_id AS s FROM events UNION ALL SELECT t.s FROM t JOIN events e ON \
+             t.s = e.event_id) SELECT count(*) FROM t"
+                .to_owned(),
+            "timeout_secs",
+        ),
+        (
+            "WITH RECURSIVE t AS (SELECT 'x' AS s UNION ALL SELECT s || s FROM t) SELECT max(length(s)) FROM t"
+                .to_owned(),
+            "memory_bytes_max",
+        ),
+    ] {
+        let refused = world.refused("acme", &text).await;
+        assert!(refused.contains(limit), "{text}: {refused}");
+        assert_eq!(world.lines("acme", "SELECT count(*) AS n FROM events").await, [r#"{"n":1}"#]);
+    }
 }
