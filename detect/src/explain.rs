@@ -88,7 +88,7 @@ impl Case<'_> {
             return format!("{} is new: nothing of it is known yet. ", self.who);
         }
         let mut usual = actions.clone();
-        usual.sort_by(|a, b| b.sessions.cmp(&a.sessions));
+        usual.sort_by_key(|done| std::cmp::Reverse(done.sessions));
         let share = |done: &crate::agent::Done| {
             let percent = (100 * u64::from(done.sessions)).div_ceil(u64::from((*sessions).max(1))).min(100);
             format!("{} ({percent} %)", self.symbols.name(done.action))

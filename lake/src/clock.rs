@@ -19,6 +19,7 @@ impl Clock {
         Clock { manual: Some(Arc::new(AtomicI64::new(micros))) }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the only wall clock")]
     pub fn now_micros(&self) -> i64 {
         match &self.manual {
             Some(micros) => micros.load(Ordering::SeqCst),

@@ -80,7 +80,7 @@ impl Function {
             Function::Hash => value
                 .into_text()
                 .map_or(Value::None, |text| Value::Text(Cow::Owned(keyed_hash(record.secret_key, &text)))),
-            Function::Jwt(claim) => decoded(value, |text| jwt_payload(text), claim),
+            Function::Jwt(claim) => decoded(value, jwt_payload, claim),
             Function::Base64(key) => decoded(value, decode64, key),
             Function::Lower => cut(value, |text| Some(Cow::Owned(text.to_lowercase()))),
             Function::Route => cut(value, |text| Some(route(text))),

@@ -1,5 +1,12 @@
 //! Ingest from outside: fixtures, the corpus, any bytes at all, and admission through a log.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "tests fail where they cannot go on"
+)]
+
 mod admission;
 mod corpus;
 mod fixtures;

@@ -38,6 +38,7 @@ async fn fifty_kills_lose_nothing_and_double_nothing() {
     }
 
     let server = Server::start(folder.path());
+    let ledger = server.sql(&token, LEDGER).await;
     let rows = server.sql(&token, "SELECT source_event_id AS id, count(*) AS n FROM events GROUP BY 1").await;
     let found: HashMap<String, i64> = rows
         .iter()
@@ -52,7 +53,6 @@ async fn fifty_kills_lose_nothing_and_double_nothing() {
         assert!(sent.contains(id), "{id} was never sent");
         assert_eq!(*count, 1, "{id} is there {count} times");
     }
-    let ledger = server.sql(&token, LEDGER).await;
     assert_eq!(ledger[0]["mapped"].as_i64(), Some(found.len() as i64), "the ledger counts what is there");
     eprintln!("{KILLS} kills: {} sent, {} acknowledged, {} stored", sent.len(), acknowledged.len(), found.len());
 }

@@ -1,5 +1,12 @@
 //! Tests of the whole: the shape of the workspace, the command line, the server, crashes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "tests fail where they cannot go on"
+)]
+
 mod bad_input;
 mod crash;
 mod server;

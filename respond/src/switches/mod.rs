@@ -14,6 +14,9 @@ mod webhook;
 /// Every kind of switch there is.
 pub static KINDS: &[&Kind] = &[&webhook::KIND];
 
+/// Makes the switches of a kind that the configuration names.
+pub(crate) type Build = fn(&Config) -> Result<Vec<Box<dyn Switch>>, String>;
+
 /// A kind of switch: what a person needs to know before trusting it, and how its instances are made.
 pub struct Kind {
     pub name: &'static str,
@@ -23,7 +26,7 @@ pub struct Kind {
     pub permission: &'static str,
     /// Whether it was tried against the real system or against recorded answers only.
     pub tried_against: &'static str,
-    pub(crate) build: fn(&Config) -> Result<Vec<Box<dyn Switch>>, String>,
+    pub(crate) build: Build,
 }
 
 /// One call, ready to be made.

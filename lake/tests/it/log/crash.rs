@@ -274,6 +274,6 @@ fn a_missing_segment_is_an_error() {
     drop(log);
     let names = files.list(&folder()).expect("lists");
     files.remove(&folder().join(&names[1])).expect("removes");
-    let error = open(&files, &small()).err().expect("fails").to_string();
+    let error = open(&files, &small()).map(|_| ()).expect_err("fails").to_string();
     assert!(error.contains(Path::new(&names[2]).to_str().expect("is text")), "{error}");
 }

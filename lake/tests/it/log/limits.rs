@@ -74,7 +74,7 @@ fn large_and_unknown_groups_are_refused_alone() {
 #[test]
 fn settings_that_cannot_work_are_refused_with_their_names() {
     let config = LogConfig { queue_groups_max: 0, linger_ms: 5000, ..LogConfig::default() };
-    let error = open(&SimFiles::new(), &config).err().expect("fails").to_string();
+    let error = open(&SimFiles::new(), &config).map(|_| ()).expect_err("fails").to_string();
     assert!(error.contains("queue_groups_max") && error.contains("linger_ms"), "{error}");
 }
 

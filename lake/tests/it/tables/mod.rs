@@ -66,7 +66,7 @@ fn group(number: usize) -> Group {
         events: Some(event::batch(&rows)),
         ledger: Some(ledger),
         // Alerts are rare: most flushes find none.
-        alerts: (number % 3 == 0).then(|| alert::batch([&alert])),
+        alerts: number.is_multiple_of(3).then(|| alert::batch([&alert])),
         ..Group::default()
     }
 }
