@@ -9,5 +9,6 @@
 
 mod bad_input;
 mod crash;
+mod ends;
 mod server;
 mod shape;

@@ -65,6 +65,13 @@ impl Server {
         text.lines().map(|line| serde_json::from_str(line).expect("a row is JSON")).collect()
     }
 
+    /// Tells the process to end, and waits until it has.
+    pub(crate) fn terminate(&mut self) -> std::process::ExitStatus {
+        let told = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
+        assert!(told.success());
+        self.child.wait().expect("it ends")
+    }
+
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("SIGKILL reaches it");
         self.child.wait().expect("it ends");
