@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use schemas::{Holder, Verb};
 
 use crate::config::Config;
@@ -31,44 +31,19 @@ pub(crate) struct Create {
     /// Tenant that the token belongs to
     #[arg(long, default_value = "default")]
     tenant: String,
-    /// What it may do
-    #[arg(long = "verb", value_enum, required = true)]
-    verbs: Vec<VerbName>,
+    /// What it may do: ingest (send records), act (with ingest: records that are live, and may start an unattended order),
+    /// query (read), deny (the deny list, for gateways), order (ask for orders and release them), approve, admin (see the
+    /// state of the whole process)
+    #[arg(long = "verb", value_parser = verb, required = true, value_name = "VERB")]
+    verbs: Vec<Verb>,
     /// The holder is a person (only persons approve orders), not a program
     #[arg(long)]
     person: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum VerbName {
-    /// Send records
-    Ingest,
-    /// Send records that are live: they may start an unattended order
-    Act,
-    /// Read events, alerts, orders and the roster
-    Query,
-    /// Read the deny list: for gateways
-    Deny,
-    /// Ask for an order, or release one
-    Order,
-    /// Approve an order that another person asked for
-    Approve,
-    /// See the state of the process
-    Admin,
-}
-
-impl From<VerbName> for Verb {
-    fn from(name: VerbName) -> Verb {
-        match name {
-            VerbName::Ingest => Verb::Ingest,
-            VerbName::Act => Verb::Act,
-            VerbName::Query => Verb::Query,
-            VerbName::Deny => Verb::Deny,
-            VerbName::Order => Verb::Order,
-            VerbName::Approve => Verb::Approve,
-            VerbName::Admin => Verb::Admin,
-        }
-    }
+/// A verb by its name in configuration and files.
+fn verb(name: &str) -> Result<Verb, String> {
+    serde_json::from_value(serde_json::Value::String(name.to_owned())).map_err(|error| error.to_string())
 }
 
 pub(crate) fn run(command: &TokensCommand, config: &Config) -> Result<ExitCode> {
@@ -80,7 +55,7 @@ pub(crate) fn run(command: &TokensCommand, config: &Config) -> Result<ExitCode> 
     match command {
         TokensCommand::Create(create) => {
             let holder = if create.person { Holder::Person } else { Holder::Machine };
-            let verbs = create.verbs.iter().map(|name| Verb::from(*name)).collect();
+            let verbs = create.verbs.clone();
             let token = tokens.create(&create.name, &create.tenant, holder, verbs)?;
             output::print(&format!("{token}\n"))?;
         }
