@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::context::{Carrier, Context, Limits, Outcome};
+use crate::context::{Carrier, Context, Limits, Normalized, Outcome};
 use crate::json::event_objects;
 use crate::mapping::{Mapping, Sources};
 use crate::normalize::normalize;
@@ -59,9 +59,9 @@ fn check(mapping: &Mapping, text: &str, sources: Option<&Sources>) -> Report {
         one(mapping, fixture, &mut problems);
         if let Some(sources) = sources {
             let record = fixture["record"].as_str().unwrap_or_default();
-            let found = sources.detect(record.as_bytes()).map(|m| m.name());
-            if found != Some(mapping.name()) && fixture.get("quarantined").is_none() {
-                problems.push(format!("recognised as {}", found.unwrap_or("nothing")));
+            let found = sources.detect(record.as_bytes());
+            if found.one().map(|m| m.name()) != Some(mapping.name()) && fixture.get("quarantined").is_none() {
+                problems.push(format!("detection: {found}"));
             }
         }
         report.passed += usize::from(problems.is_empty());
@@ -70,8 +70,63 @@ fn check(mapping: &Mapping, text: &str, sources: Option<&Sources>) -> Report {
     report
 }
 
-fn one(mapping: &Mapping, fixture: &Value, problems: &mut Vec<String>) {
-    let record = fixture["record"].as_str().unwrap_or_default();
+/// The records of a built-in mapping's embedded fixtures.
+pub fn records(source: &str) -> Vec<String> {
+    let fixtures = embedded(source);
+    let list = fixtures["fixture"].as_array().into_iter().flatten();
+    list.filter_map(|fixture| fixture["record"].as_str().map(str::to_owned)).collect()
+}
+
+fn embedded(source: &str) -> Value {
+    let text = schemas::sources::FIXTURES.iter().find(|(name, _)| *name == source).map_or("", |(_, text)| text);
+    toml::from_str(text).unwrap_or_default()
+}
+
+/// The embedded fixtures of a built-in mapping as a section of its reference page: each record, and what it becomes.
+pub fn page(mapping: &Mapping) -> String {
+    let fixtures = embedded(mapping.name());
+    let mut page = "\n## Examples\n".to_owned();
+    for fixture in fixtures["fixture"].as_array().into_iter().flatten() {
+        let record = fixture["record"].as_str().unwrap_or_default();
+        let normalized = normalized(mapping, record);
+        let mut became: Vec<String> = Vec::new();
+        for mut event in normalized.events.as_ref().map_or_else(Vec::new, event_objects) {
+            event.retain(|column, value| !PLACES.contains(&column.as_str()) && !value.is_null());
+            became.push(serde_json::to_string_pretty(&event).unwrap_or_default());
+        }
+        for outcome in &normalized.outcomes {
+            match outcome {
+                Outcome::Mapped { .. } => {}
+                Outcome::Noise { rule } => became.push(format!("noise: {rule}")),
+                Outcome::Quarantined { reason, detail, .. } => {
+                    became.push(format!("quarantined: {}: {detail}", reason.name()));
+                }
+            }
+        }
+        let title = fixture["title"].as_str().unwrap_or("untitled");
+        page.push_str(&format!("\n### {title}\n\n```\n{}\n```\n\nbecomes\n\n", record.trim_end()));
+        page.push_str(&format!("```json\n{}\n```\n", became.join("\n")));
+    }
+    page
+}
+
+/// Columns that say where a record was, and not what it says.
+const PLACES: [&str; 12] = [
+    "event_id",
+    "received_at",
+    "event_day",
+    "tenant",
+    "source",
+    "door",
+    "event_index",
+    "log_partition",
+    "log_offset",
+    "log_index",
+    "record",
+    "raw",
+];
+
+fn normalized(mapping: &Mapping, record: &str) -> Normalized {
     let context = Context {
         tenant: "fixtures",
         instance: "",
@@ -82,7 +137,12 @@ fn one(mapping: &Mapping, fixture: &Value, problems: &mut Vec<String>) {
         partitions: 64,
         secret_key: &FIXTURE_KEY,
     };
-    let normalized = normalize(mapping, record.as_bytes(), &context, &Limits::default());
+    normalize(mapping, record.as_bytes(), &context, &Limits::default())
+}
+
+fn one(mapping: &Mapping, fixture: &Value, problems: &mut Vec<String>) {
+    let record = fixture["record"].as_str().unwrap_or_default();
+    let normalized = normalized(mapping, record);
     let events = normalized.events.as_ref().map_or_else(Vec::new, event_objects);
     for secret in fixture["mask"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         if !record.contains(secret) {

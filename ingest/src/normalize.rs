@@ -18,7 +18,7 @@ use crate::mapping::Mapping;
 use crate::split::{Piece, split};
 use crate::walk::Slots;
 
-pub(crate) use record::recognises;
+pub(crate) use record::{Likeness, recognises};
 
 /// Normalizes a whole body.
 pub fn normalize(mapping: &Mapping, body: &[u8], context: &Context<'_>, limits: &Limits) -> Normalized {

@@ -82,8 +82,8 @@ pub struct RecordResult {
 pub enum IngestError {
     #[error("there is no source `{name}`{near}")]
     UnknownSource { name: String, near: String },
-    #[error("no source recognises these records; name one")]
-    Unrecognised,
+    #[error("{0}")]
+    Unrecognised(String),
     #[error("the body holds no record")]
     Empty,
     #[error(transparent)]
@@ -105,7 +105,8 @@ impl Ingest {
     pub fn mapping(&self, source: &str, body: &[u8]) -> Result<Arc<Mapping>, IngestError> {
         if source == "auto" {
             let sample = &body[..body.len().min(SAMPLE_BYTES_MAX)];
-            return self.sources.detect(sample).cloned().ok_or(IngestError::Unrecognised);
+            let found = self.sources.detect(sample);
+            return found.one().cloned().ok_or_else(|| IngestError::Unrecognised(found.to_string()));
         }
         self.sources
             .get(source)

@@ -9,6 +9,8 @@
 
 mod admission;
 mod corpus;
+mod engine;
 mod fixtures;
+mod fuzz;
 mod properties;
 mod support;
