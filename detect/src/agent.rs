@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::detectors::States;
 use crate::habits::{Call, Habits, Recent};
 use crate::session::{CALLS_MAX, Session};
 
@@ -13,11 +14,14 @@ pub(crate) const ACTIONS_MAX: usize = 64;
 const NAME_CHARS_MAX: usize = 64;
 const SESSIONS_MAX: usize = 4;
 const RAISED_MAX: usize = 16;
+const HELD_MAX: usize = 4;
 /// How many ordinary sessions a dismissed alert counts for.
 const DISMISSED_WEIGHT: u32 = 3;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Agent {
+    /// Its fingerprint.
+    pub(crate) key: u64,
     pub(crate) tenant: u64,
     /// The name that its records last gave, cut; empty until one does. Many records of an agent give its id alone.
     pub(crate) name: String,
@@ -32,6 +36,36 @@ pub(crate) struct Agent {
     pub(crate) actions_forgotten: bool,
     pub(crate) open: Vec<Session>,
     pub(crate) raised: Vec<Raised>,
+    /// Sessions that may not become habits yet.
+    pub(crate) held: Vec<Held>,
+    /// What each detector remembers of it; a snapshot keeps it apart.
+    #[serde(skip)]
+    pub(crate) states: States,
+}
+
+/// What detectors may know of an agent beside the evidence.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    pub(crate) key: u64,
+    /// Its first and last call, µs UTC.
+    pub first: i64,
+    pub last: i64,
+    /// Sessions learned.
+    pub sessions: u32,
+}
+
+/// A session, or part of one, with odd calls: learned when it turns out to be the agent's own way, else dropped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Held {
+    pub(crate) job: u64,
+    pub(crate) lead: Recent,
+    pub(crate) calls: Vec<Call>,
+    pub(crate) odd: Vec<u64>,
+    /// For whom it was odd ([`Agent::stands_for`]).
+    pub(crate) who: u64,
+    pub(crate) since: i64,
+    /// Somebody said that it was ordinary.
+    pub(crate) cleared: bool,
 }
 
 /// An action that the agent did, in so many sessions.
@@ -52,8 +86,9 @@ pub(crate) struct Raised {
 }
 
 impl Agent {
-    pub(crate) fn new(tenant: u64, time: i64) -> Self {
+    pub(crate) fn new(key: u64, tenant: u64, time: i64) -> Self {
         Agent {
+            key,
             tenant,
             name: String::new(),
             first: time,
@@ -66,7 +101,32 @@ impl Agent {
             actions_forgotten: false,
             open: Vec::new(),
             raised: Vec::new(),
+            held: Vec::new(),
+            states: States::default(),
         }
+    }
+
+    #[inline]
+    pub(crate) fn facts(&self) -> Facts {
+        Facts { key: self.key, first: self.first, last: self.last, sessions: self.sessions }
+    }
+
+    /// Whose way of working an odd call would be: the job's, else the owner's (who may roll out something new to all their
+    /// agents at once), else the agent's own.
+    pub(crate) fn stands_for(&self, job: u64) -> u64 {
+        match (job, self.cohort_is_owner) {
+            (0, true) => self.cohort,
+            (0, false) => self.key,
+            (job, _) => job,
+        }
+    }
+
+    /// Holds a session back; the oldest gives way unlearned.
+    pub(crate) fn hold(&mut self, held: Held) {
+        if self.held.len() == HELD_MAX {
+            self.held.remove(0);
+        }
+        self.held.push(held);
     }
 
     /// Remembers the name that a record gives.
@@ -87,9 +147,9 @@ impl Agent {
     pub(crate) fn session(
         &mut self,
         key: u64,
+        job: u64,
         time: i64,
         idle: i64,
-        detectors: usize,
         mut ended: impl FnMut(&mut Self, Session),
     ) {
         if let Some(at) = self.open.iter().position(|session| session.key == key) {
@@ -102,7 +162,7 @@ impl Agent {
             let oldest = self.open.remove(0);
             ended(self, oldest);
         }
-        self.open.push(Session::new(key, time, detectors));
+        self.open.push(Session::new(key, job, time));
     }
 
     /// Learns calls of a session. The result has a bit set for each call that was the agent's first of its action.
@@ -155,13 +215,27 @@ impl Agent {
         self.habits.teach(raised.recent, raised.call, DISMISSED_WEIGHT);
         self.note_done(raised.call.action, DISMISSED_WEIGHT);
         self.raised.retain(|other| other.alert_id != alert_id);
+        let call = raised.call.key();
+        self.held.iter_mut().filter(|held| held.odd.contains(&call)).for_each(|held| held.cleared = true);
+        true
+    }
+
+    /// Somebody says that the alert was right: what is held back is never learned. False if there is no such alert.
+    pub(crate) fn confirm(&mut self, alert_id: u128) -> bool {
+        if !self.raised.iter().any(|raised| raised.alert_id == alert_id) {
+            return false;
+        }
+        self.held.clear();
+        for session in &mut self.open {
+            session.calls.clear();
+        }
         true
     }
 
     /// Whether it can be used without a panic, after reading back.
-    pub(crate) fn is_sound(&self, detectors: usize) -> bool {
-        let sound = |session: &Session| session.best.len() == detectors && session.calls.len() < CALLS_MAX;
-        self.habits.table.is_sound() && self.open.iter().all(sound)
+    pub(crate) fn is_sound(&self) -> bool {
+        let sound = |session: &Session| session.calls.len() < CALLS_MAX;
+        self.habits.table.is_sound() && self.open.iter().all(sound) && self.held.iter().all(|h| h.calls.len() <= CALLS_MAX)
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -171,5 +245,13 @@ impl Agent {
             + self.actions.capacity() * size_of::<Done>()
             + self.raised.capacity() * size_of::<Raised>()
             + self.open.iter().map(Session::bytes).sum::<usize>()
+            + self.held.iter().map(Held::bytes).sum::<usize>()
+            + self.states.bytes()
+    }
+}
+
+impl Held {
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.calls.capacity() * size_of::<Call>() + self.odd.capacity() * size_of::<u64>()
     }
 }

@@ -6,13 +6,13 @@ use schemas::{AlertRow, id};
 
 use crate::Config;
 use crate::agent::{Agent, Raised};
-use crate::detectors::{DETECTORS, Report};
-use crate::engine::{MINUTE_MICROS, Row, text};
+use crate::detectors::{About, DETECTORS, Report, Seen};
+use crate::engine::{MINUTE_MICROS, text};
 use crate::evidence::{Evidence, History};
 use crate::explain::Case;
-use crate::habits::Recent;
 use crate::impact::GRAVE;
 use crate::session::EVENTS_MAX;
+use crate::shard::{Row, Surroundings};
 use crate::symbol::Symbols;
 use crate::tenant::Tenant;
 
@@ -23,27 +23,19 @@ const MEDIUM: i32 = 3;
 const HIGH: i32 = 4;
 const CRITICAL: i32 = 5;
 
-/// What a detector saw.
-pub(crate) struct Seen<'a> {
-    pub(crate) row: &'a Row<'a>,
-    pub(crate) evidence: &'a Evidence,
-    pub(crate) recent: Recent,
-    pub(crate) detector: usize,
-    pub(crate) score: f64,
-}
-
 /// The alert, unless the same was raised about the same agent lately.
 pub(crate) fn raise(
-    config: &Config,
-    rules_digest: &str,
+    around: &Surroundings,
     symbols: &Symbols,
     agent: &mut Agent,
     tenant: &Tenant,
     seen: &Seen,
+    detector: usize,
+    score: f64,
 ) -> Option<AlertRow> {
-    let Seen { row, detector, .. } = seen;
+    let (row, config) = (seen.row, around.config);
     let (events, at) = (row.events, row.at);
-    let name = DETECTORS[*detector].name();
+    let name = DETECTORS[detector].name;
     let detector_tag = tag(name);
     let window = config.repeat_hours * 60 * MINUTE_MICROS;
     if agent.raised_lately(detector_tag, row.call.action, row.time, window) {
@@ -52,9 +44,9 @@ pub(crate) fn raise(
     let (tenant_name, subject) = (events.tenant.value(at), events.agent_id.value(at));
     let parts = [tenant_name, name, subject, events.event_id.value(at)];
     let alert_id = id::digest_bytes(parts.map(str::as_bytes));
-    let mut alert = describe(config, symbols, agent, tenant, seen);
+    let mut alert = describe(config, symbols, agent, tenant, seen, detector, score);
     alert.alert_id = id::hex(alert_id);
-    alert.rules_digest = rules_digest.to_owned();
+    alert.rules_digest = around.rules_digest.to_owned();
     agent.note_raised(Raised { alert_id, detector: detector_tag, time: row.time, recent: seen.recent, call: row.call });
     Some(alert)
 }
@@ -64,10 +56,18 @@ pub(crate) fn tag(name: &str) -> u32 {
     id::digest_bytes([name.as_bytes()]) as u32
 }
 
-fn describe(config: &Config, symbols: &Symbols, agent: &Agent, tenant: &Tenant, seen: &Seen) -> AlertRow {
-    let Seen { row, evidence, recent, detector, score } = seen;
+fn describe(
+    config: &Config,
+    symbols: &Symbols,
+    agent: &Agent,
+    tenant: &Tenant,
+    seen: &Seen,
+    detector: usize,
+    score: f64,
+) -> AlertRow {
+    let Seen { row, evidence, recent, .. } = seen;
     let (events, at) = (row.events, row.at);
-    let detector_name = DETECTORS[*detector].name();
+    let About { name: detector_name, hard, .. } = DETECTORS[detector];
     let cohort = tenant.cohorts.get(&agent.cohort);
     let peers: Vec<_> = cohort.into_iter().chain([&tenant.all]).collect();
     let agent_id = events.agent_id.value(at);
@@ -85,10 +85,12 @@ fn describe(config: &Config, symbols: &Symbols, agent: &Agent, tenant: &Tenant, 
         peers: &peers,
         symbols,
     };
-    let Report { title, terms } = DETECTORS[*detector].report(evidence, &case);
-    let tail = &tenant.tails[*detector];
+    let Report { title, terms } = agent.states.report(detector, seen, &tenant.shared, &case);
+    let tail = &tenant.tails[detector];
+    let threshold = if hard { 0.0 } else { tail.threshold() };
     let parts: Vec<String> = terms.iter().map(|term| format!("{} {:.1}", term.name, term.bits)).collect();
-    let score_text = format!("{score:.1} bits = {}; an alert needs {:.1}.", parts.join(" + "), tail.threshold());
+    let needs = if hard { "a fact, whatever is usual".to_owned() } else { format!("an alert needs {threshold:.1}") };
+    let score_text = format!("{score:.1} bits = {}; {needs}.", parts.join(" + "));
     let owned = |column| text(column, at).map(str::to_owned);
     let time = events.time.value(at);
     AlertRow {
@@ -97,7 +99,7 @@ fn describe(config: &Config, symbols: &Symbols, agent: &Agent, tenant: &Tenant, 
         event_day: id::day(time),
         tenant: events.tenant.value(at).to_owned(),
         detector: detector_name.to_owned(),
-        severity_id: severity(evidence),
+        severity_id: if hard { HIGH } else { severity(evidence) },
         live: is_live(config, row),
         log_partition: events.log_partition.value(at),
         log_offset: events.log_offset.value(at),
@@ -111,9 +113,9 @@ fn describe(config: &Config, symbols: &Symbols, agent: &Agent, tenant: &Tenant, 
         explanation: case.text() + &score_text,
         action: Some(action.to_owned()),
         resource_id: owned(events.resource_id),
-        score: *score,
-        p_value: tail.p_value(*score),
-        threshold: tail.threshold(),
+        score,
+        p_value: if hard { 0.0 } else { tail.p_value(score) },
+        threshold,
         terms: serde_json::to_string(&terms).expect("terms are plain data"),
         event_ids: event_ids(agent, events.event_id.value(at)),
         ..AlertRow::default()

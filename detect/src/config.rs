@@ -32,6 +32,12 @@ pub struct Config {
     pub combination_bits: f64,
     /// The same for an action that an agent never did: one of a combination's three terms.
     pub first_action_bits: f64,
+    /// Score from which a grave call is odd: its session is held back instead of learned.
+    pub odd_bits: f64,
+    /// An odd session that nobody judged is learned after this long, unless others did the same odd thing meanwhile.
+    pub quarantine_hours: i64,
+    /// Odd calls remembered a tenant, for seven days, to see the same in several hands.
+    pub campaigns_max: usize,
     /// A threshold calibrates itself upwards, never past this, so that an attacker cannot raise it out of reach.
     pub bits_max: f64,
     /// Sessions of a tenant before its threshold calibrates itself.
@@ -61,6 +67,9 @@ impl Default for Config {
             cohort_agents_min: 3,
             combination_bits: 20.0,
             first_action_bits: 12.0,
+            odd_bits: 10.0,
+            quarantine_hours: 168,
+            campaigns_max: 16_384,
             bits_max: 40.0,
             calibration_sessions_min: 1_000,
             sessions_per_alert: 1_000,

@@ -31,6 +31,8 @@ pub struct Evidence {
     pub resource_bits: f64,
     /// Surprise of the action in a session of cohort and tenant, in bits.
     pub peers_action_bits: f64,
+    /// Others (jobs, else agents) for whom the same call was odd lately; 0 where it is not odd here.
+    pub elsewhere: u32,
 }
 
 impl Evidence {

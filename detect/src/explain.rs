@@ -50,16 +50,19 @@ impl Case<'_> {
         }
     }
 
-    /// How often this action met this resource.
+    /// How often this action met its resources: the rarest of them.
     pub fn meets(&self) -> String {
-        if self.call.resource == 0 {
-            return "no resource named".to_owned();
+        let times = |resource: u64| self.agent.habits.times_on(self.call.action, resource);
+        let rarest = self.resources().map(|resource| (times(resource), resource)).min_by_key(|(times, _)| *times);
+        match rarest {
+            None => "no resource named".to_owned(),
+            Some((0, resource)) => format!("never on {}", self.symbols.name(resource)),
+            Some((times, resource)) => format!("on {} {times} times", self.symbols.name(resource)),
         }
-        let resource = self.symbols.name(self.call.resource);
-        match self.agent.habits.times_on(self.call) {
-            0 => format!("never on {resource}"),
-            times => format!("on {resource} {times} times"),
-        }
+    }
+
+    fn resources(&self) -> impl Iterator<Item = u64> {
+        self.call.resources.into_iter().filter(|resource| *resource != 0)
     }
 
     /// What the bits were multiplied with.
@@ -109,10 +112,8 @@ impl Case<'_> {
     }
 
     fn happened(&self) -> String {
-        let on = match self.call.resource {
-            0 => String::new(),
-            resource => format!(" on {}", self.symbols.name(resource)),
-        };
+        let names: Vec<&str> = self.resources().map(|resource| self.symbols.name(resource)).collect();
+        let on = if names.is_empty() { String::new() } else { format!(" on {}", names.join(", ")) };
         let before = self.before();
         let after = if before.is_empty() { String::new() } else { format!(", right after {before}") };
         format!("Now it did {}{on} ({}, {}){after}. ", self.action, self.effect, self.outcome)

@@ -1,12 +1,14 @@
-//! Habits: how often actions happen, in which order, on what; of one agent, of its cohort, of its tenant.
+//! Habits: how often actions happen, in which order, on what; of one agent, of its job, its cohort, its tenant.
 //!
-//! Three probabilities, each refined from the general to the particular: tenant, then cohort, then the agent itself.
+//! Three probabilities, each refined from the general to the particular: tenant, cohort, job, then the agent itself.
 //! - action: a session has this action: `p <- (sessions with it + p) / (sessions + 1)`;
 //! - order: this action follows the last calls (Witten-Bell over 0 to 3 of them): `p <- (c + u * p) / (n + u)` where the
 //!   calls before were seen n times with u different successors, c times this one; stops at the first unseen context;
-//! - resource: this action meets this resource, Witten-Bell too: an action whose resource is always new makes a new one cheap.
+//! - resource: this action meets this resource: the same with u the resources that were met once only (Good-Turing) and a
+//!   quarter, so that an agent that always meets the same few finds a new one dear, and one that always meets new ones cheap.
 //!
-//! All counts of a level live in one [`Table`], so that they fade together and memory is fixed.
+//! A session counts once what it did often, so that no session can teach more than one. All counts of a level live in one
+//! [`Table`], so that they fade together and memory is fixed.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,12 +27,24 @@ const WITH: u64 = 2;
 const AGENTS: u64 = 3;
 const ORDER: u64 = 4;
 const ON: u64 = 5;
+/// What stands for the resources that were met once only where there are none.
+const SINGLES_PRIOR: f64 = 0.25;
 
-/// One call: fingerprints of action and resource (0: none).
+/// Resources of one call that are told apart (the recipients of a message); a call with more of them counts the first.
+pub(crate) const RESOURCES_MAX: usize = 3;
+
+/// One call: fingerprints of action and resources (0: none).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Call {
     pub(crate) action: u64,
-    pub(crate) resource: u64,
+    pub(crate) resources: [u64; RESOURCES_MAX],
+}
+
+impl Call {
+    /// What is compared across agents: the action together with all its resources.
+    pub(crate) fn key(&self) -> u64 {
+        self.resources.iter().filter(|r| **r != 0).fold(self.action, |key, resource| mix(key, *resource))
+    }
 }
 
 /// The last three actions of a session, newest first; [`START`] before the first, 0 before that.
@@ -62,7 +76,7 @@ pub(crate) struct Keys {
     follows: [u64; 4],
     with: u64,
     on: u64,
-    on_resource: u64,
+    on_resources: [u64; RESOURCES_MAX],
 }
 
 impl Keys {
@@ -70,13 +84,13 @@ impl Keys {
     pub(crate) fn new(recent: Recent, call: Call) -> Self {
         let contexts = recent.contexts();
         let on = mix(ON, call.action);
-        let on_resource = if call.resource == 0 { 0 } else { mix(on, call.resource) };
+        let on_resources = call.resources.map(|resource| if resource == 0 { 0 } else { mix(on, resource) });
         Keys {
             contexts,
             follows: contexts.map(|key| mix(key, call.action)),
             with: mix(WITH, call.action),
             on,
-            on_resource,
+            on_resources,
         }
     }
 }
@@ -86,14 +100,19 @@ impl Keys {
 pub(crate) struct Odds {
     pub(crate) action: f64,
     pub(crate) order: f64,
-    pub(crate) resource: f64,
+    pub(crate) resources: [f64; RESOURCES_MAX],
 }
 
 impl Odds {
     #[inline]
     pub(crate) fn prior(call: Call) -> Self {
-        let resource = if call.resource == 0 { 1.0 } else { RESOURCE_PRIOR };
-        Odds { action: ACTION_PRIOR, order: ACTION_PRIOR, resource }
+        let resources = call.resources.map(|resource| if resource == 0 { 1.0 } else { RESOURCE_PRIOR });
+        Odds { action: ACTION_PRIOR, order: ACTION_PRIOR, resources }
+    }
+
+    /// Probability of the most surprising resource.
+    pub(crate) fn resource(&self) -> f64 {
+        self.resources.iter().copied().fold(1.0, f64::min)
     }
 }
 
@@ -121,8 +140,16 @@ impl Habits {
                 break;
             }
         }
-        if keys.on_resource != 0 {
-            self.bell(&mut odds.resource, keys.on, keys.on_resource);
+        if keys.on_resources[0] == 0 {
+            return;
+        }
+        let on = self.table.get(keys.on);
+        for (p, on_resource) in odds.resources.iter_mut().zip(keys.on_resources).filter(|(_, key)| *key != 0) {
+            if on.count > 0 {
+                let (n, u) = (f64::from(on.count), f64::from(on.distinct) + SINGLES_PRIOR);
+                let c = f64::from(self.table.get(on_resource).count).min(n);
+                *p = (c + u * *p) / (n + u);
+            }
         }
     }
 
@@ -142,13 +169,25 @@ impl Habits {
     /// Learns the calls of a session, which follow `recent`.
     pub(crate) fn learn(&mut self, mut recent: Recent, calls: &[Call]) {
         self.table.add(SESSIONS, 1);
-        for (i, call) in calls.iter().enumerate() {
+        let mut learned: Vec<Keys> = Vec::with_capacity(calls.len());
+        for call in calls {
             let keys = Keys::new(recent, *call);
-            if calls[..i].iter().all(|before| before.action != call.action) {
+            recent.push(call.action);
+            let same = || learned.iter().filter(|before| before.with == keys.with);
+            if same().next().is_none() {
                 self.table.add(keys.with, 1);
             }
-            self.learn_order(&keys, 1);
-            recent.push(call.action);
+            for (k, context) in keys.contexts.into_iter().enumerate().filter(|(_, context)| *context != 0) {
+                if same().all(|before| before.contexts[k] != context) {
+                    self.follow(context, keys.follows[k], 1);
+                }
+            }
+            for on_resource in keys.on_resources.into_iter().filter(|key| *key != 0) {
+                if same().all(|before| !before.on_resources.contains(&on_resource)) {
+                    self.meet(keys.on, on_resource, 1);
+                }
+            }
+            learned.push(keys);
         }
     }
 
@@ -157,22 +196,26 @@ impl Habits {
         let keys = Keys::new(recent, call);
         self.table.add(SESSIONS, weight);
         self.table.add(keys.with, weight);
-        self.learn_order(&keys, weight);
-    }
-
-    fn learn_order(&mut self, keys: &Keys, weight: u32) {
         for (context, follows) in keys.contexts.into_iter().zip(keys.follows).filter(|(context, _)| *context != 0) {
-            self.pair(context, follows, weight);
+            self.follow(context, follows, weight);
         }
-        if keys.on_resource != 0 {
-            self.pair(keys.on, keys.on_resource, weight);
-        }
+        keys.on_resources.into_iter().filter(|key| *key != 0).for_each(|key| self.meet(keys.on, key, weight));
     }
 
-    fn pair(&mut self, context: u64, pair: u64, weight: u32) {
+    fn follow(&mut self, context: u64, pair: u64, weight: u32) {
         self.table.add(context, weight);
         if self.table.add(pair, weight).count == 0 {
-            self.table.add_distinct(context);
+            self.table.move_distinct(context, true);
+        }
+    }
+
+    /// Here a context's `distinct` counts the resources that were met once only.
+    fn meet(&mut self, on: u64, pair: u64, weight: u32) {
+        self.table.add(on, weight);
+        match self.table.add(pair, weight).count {
+            0 if weight == 1 => self.table.move_distinct(on, true),
+            1 => self.table.move_distinct(on, false),
+            _ => {}
         }
     }
 
@@ -193,9 +236,9 @@ impl Habits {
         self.table.get(keys.follows[longest]).count
     }
 
-    /// How often the call's action met its resource.
-    pub(crate) fn times_on(&self, call: Call) -> u32 {
-        self.table.get(Keys::new(Recent::NONE, call).on_resource).count
+    /// In how many sessions the call's action met a resource.
+    pub(crate) fn times_on(&self, action: u64, resource: u64) -> u32 {
+        self.table.get(mix(mix(ON, action), resource)).count
     }
 
     /// Sessions learned (recent ones, once the counts have been halved).
@@ -208,21 +251,25 @@ impl Habits {
 mod tests {
     use super::*;
 
+    fn call(action: u64, resource: u64) -> Call {
+        Call { action, resources: [resource, 0, 0] }
+    }
+
     fn bits(habits: &Habits, recent: Recent, call: Call) -> [f64; 3] {
         let mut odds = Odds::prior(call);
         habits.refine(&mut odds, &Keys::new(recent, call));
-        [odds.action, odds.order, odds.resource].map(|p| -p.log2())
+        [odds.action, odds.order, odds.resource()].map(|p| -p.log2())
     }
 
     #[test]
     fn the_usual_is_cheap_and_the_new_dear() {
         let mut habits = Habits::new(256);
-        let (list, get) = (Call { action: 10, resource: 7 }, Call { action: 11, resource: 8 });
+        let (list, get) = (call(10, 7), call(11, 8));
         (0..100).for_each(|_| habits.learn(Recent::NONE, &[list, get]));
         let after_list = Recent([10, START, 0]);
         let usual = bits(&habits, after_list, get);
         assert!(usual.iter().all(|bits| *bits < 0.2), "{usual:?}");
-        let new = bits(&habits, after_list, Call { action: 99, resource: 3 });
+        let new = bits(&habits, after_list, call(99, 3));
         // Never in 100 sessions: log2(101 * 31); a resource of an unseen action stays at its prior.
         assert!((new[0] - 11.6).abs() < 0.1 && new[1] > 20.0 && new[2] == 12.0, "{new:?}");
         let repeated = bits(&habits, after_list, list);
@@ -230,9 +277,18 @@ mod tests {
     }
 
     #[test]
+    fn the_only_one_makes_another_dear_and_a_session_counts_once() {
+        let mut habits = Habits::new(256);
+        (0..20).for_each(|_| habits.learn(Recent::NONE, &[call(10, 7), call(10, 7), call(10, 7)]));
+        let other = bits(&habits, Recent::NONE, call(10, 5))[2];
+        // 20 sessions met one resource: (0 + 0.25 / 4096) / 20.25.
+        assert!((other - 18.3).abs() < 0.1, "{other}");
+    }
+
+    #[test]
     fn what_is_always_new_becomes_cheap() {
         let mut habits = Habits::new(256);
-        (0..50).for_each(|i| habits.learn(Recent::NONE, &[Call { action: 10, resource: 100 + i }]));
-        assert!(bits(&habits, Recent::NONE, Call { action: 10, resource: 5 })[2] < 13.1);
+        (0..50).for_each(|i| habits.learn(Recent::NONE, &[call(10, 100 + i)]));
+        assert!(bits(&habits, Recent::NONE, call(10, 5))[2] < 13.1);
     }
 }

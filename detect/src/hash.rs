@@ -18,6 +18,7 @@ pub(crate) enum Of {
     Action,
     Resource,
     Session,
+    Job,
 }
 
 #[derive(Clone, Copy)]

@@ -25,6 +25,7 @@ mod habits;
 mod hash;
 mod impact;
 mod session;
+mod shard;
 mod snapshot;
 mod symbol;
 mod table;

@@ -3,10 +3,11 @@
 //! Calls belong together by `session_id`, else `conversation_id`, else `token_id`, else by agent alone; a pause of
 //! `session_idle_mins` always ends a session. `trace_id` is left out: gateways give every request its own. A long session
 //! is learned in parts of [`CALLS_MAX`] calls, so that an agent that never pauses has history too. Once a call was
-//! judged worth an alert, nothing of the session is learned any more: a hijack must not become a habit.
+//! judged odd, the session is not learned when it ends but held back: a hijack must not become a habit.
 
 use serde::{Deserialize, Serialize};
 
+use crate::detectors::DETECTORS;
 use crate::habits::{Call, Recent};
 
 /// Calls kept until they are learned; also the bits of [`Session::firsts`].
@@ -19,32 +20,42 @@ pub(crate) struct Session {
     pub(crate) key: u64,
     pub(crate) last: i64,
     pub(crate) recent: Recent,
+    /// The job it declared, 0 if none.
+    pub(crate) job: u64,
     /// What came before `calls`.
     pub(crate) lead: Recent,
     pub(crate) calls: Vec<Call>,
     /// The newest events, oldest first.
     pub(crate) event_ids: Vec<u128>,
     /// Highest score so far, one a detector.
-    pub(crate) best: Vec<f32>,
-    pub(crate) suspicious: bool,
+    #[serde(with = "best")]
+    pub(crate) best: [f32; DETECTORS.len()],
+    /// Calls that were odd ([`Call::key`]).
+    pub(crate) odd: Vec<u64>,
+    pub(crate) alerted: bool,
 }
 
+/// Odd calls of a session that are told apart.
+const ODD_MAX: usize = 4;
+
 impl Session {
-    pub(crate) fn new(key: u64, time: i64, detectors: usize) -> Self {
+    pub(crate) fn new(key: u64, job: u64, time: i64) -> Self {
         let none = Recent::NONE;
-        let best = vec![0.0; detectors];
-        let (calls, event_ids) = (Vec::new(), Vec::new());
-        Session { key, last: time, recent: none, lead: none, calls, event_ids, best, suspicious: false }
+        let best = [0.0; DETECTORS.len()];
+        let (calls, event_ids, odd) = (Vec::new(), Vec::new(), Vec::new());
+        Session { key, last: time, recent: none, job, lead: none, calls, event_ids, best, odd, alerted: false }
+    }
+
+    pub(crate) fn note_odd(&mut self, call: u64) {
+        if self.odd.len() < ODD_MAX && !self.odd.contains(&call) {
+            self.odd.push(call);
+        }
     }
 
     pub(crate) fn push(&mut self, time: i64, call: Call, event_id: &str) {
         self.last = self.last.max(time);
         self.recent.push(call.action);
-        if self.suspicious {
-            self.calls.clear();
-        } else {
-            self.calls.push(call);
-        }
+        self.calls.push(call);
         if self.event_ids.len() == EVENTS_MAX {
             self.event_ids.remove(0);
         }
@@ -54,17 +65,26 @@ impl Session {
         }
     }
 
-    /// The calls so far are learned or dropped; the session goes on.
-    pub(crate) fn continue_after_part(&mut self) {
-        self.calls.clear();
-        self.lead = self.recent;
-    }
-
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>()
             + self.calls.capacity() * size_of::<Call>()
             + self.event_ids.capacity() * size_of::<u128>()
-            + self.best.capacity() * size_of::<f32>()
+            + self.odd.capacity() * size_of::<u64>()
+    }
+}
+
+/// As a list, so that another number of detectors can be read back.
+mod best {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::detectors::DETECTORS;
+
+    pub(super) fn serialize<S: Serializer>(best: &[f32; DETECTORS.len()], to: S) -> Result<S::Ok, S::Error> {
+        best.as_slice().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[f32; DETECTORS.len()], D::Error> {
+        Ok(Vec::<f32>::deserialize(from)?.try_into().unwrap_or_default())
     }
 }
 

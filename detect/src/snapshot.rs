@@ -3,21 +3,24 @@
 //! `MUSTERDT`, version (u16), blake3 of the rest, then postcard. Equal states give equal bytes: maps are written in order
 //! of their keys. The caller stores the log position beside the snapshot. A snapshot that is damaged, of another version or
 //! made under another hash key is refused; the state is then rebuilt from the log. A detector that is new since starts
-//! with the default threshold, one that is gone is dropped: the names are in it.
+//! with the default threshold and an empty memory, one that is gone is dropped: each
+//! detector's memory is a column of its own, under its name and version.
 
 use serde::{Deserialize, Serialize};
 
 use crate::agent::Agent;
 use crate::alert::tag;
-use crate::detectors::{DETECTORS, Detector};
+use crate::detectors::{About, Columns, DETECTORS, Notes, Shared, States};
+use crate::engine::SHARDS;
 use crate::hash::{Keyed, Map, Of, map};
+use crate::shard::Shard;
 use crate::symbol::{Symbol, Symbols};
 use crate::tail::Tail;
-use crate::tenant::{Peers, Pending, Tenant};
+use crate::tenant::{Campaign, Peers, Pending, Tenant};
 use crate::{Config, Engine};
 
 const MAGIC: &[u8; 8] = b"MUSTERDT";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const HEADER_BYTES: usize = 8 + 2 + 32;
 
 /// Why a snapshot cannot be used.
@@ -48,17 +51,29 @@ struct State {
     /// A fingerprint of a known text: equal under the same key only.
     key_check: u64,
     detectors: Vec<u32>,
+    shards: Vec<ShardState>,
+    tenants: Vec<(u64, TenantState)>,
+    /// What each detector remembers: of the agents and tenants, in the order above, and the notes that wait.
+    states: Columns,
+    shared: Columns,
+    notes: Columns,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ShardState {
     symbols: Vec<(u64, Symbol)>,
     agents: Vec<(u64, Agent)>,
-    tenants: Vec<(u64, TenantState)>,
+    pending: Vec<(u64, Pending)>,
+    holding: Vec<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct TenantState {
     all: Peers,
     cohorts: Vec<(u64, Peers)>,
+    jobs: Vec<(u64, Peers)>,
+    campaigns: Vec<(u64, Campaign)>,
     tails: Vec<Tail>,
-    pending: Pending,
 }
 
 impl Engine {
@@ -67,16 +82,26 @@ impl Engine {
         let tenant = |tenant: &Tenant| TenantState {
             all: tenant.all.clone(),
             cohorts: sorted(&tenant.cohorts, Peers::clone),
+            jobs: sorted(&tenant.jobs, Peers::clone),
+            campaigns: sorted(&tenant.campaigns, Campaign::clone),
             tails: tenant.tails.clone(),
-            pending: tenant.pending.clone(),
         };
-        let state = State {
-            key_check: key_check(self.keyed),
-            detectors: detector_tags(),
-            symbols: self.symbols.rows(),
-            agents: sorted(&self.agents, Agent::clone),
-            tenants: sorted(&self.tenants, tenant),
+        let shard = |shard: &Shard| ShardState {
+            symbols: shard.symbols.rows(),
+            agents: sorted(&shard.agents, Agent::clone),
+            pending: sorted(&shard.pending, Pending::clone),
+            holding: shard.holding.clone(),
         };
+        let (shards, tenants): (Vec<ShardState>, _) =
+            (self.shards.iter().map(shard).collect(), sorted(&self.tenants, tenant));
+        let agents = shards.iter().flat_map(|shard| &shard.agents).map(|(_, agent)| &agent.states);
+        let states = States::pack(&agents.collect::<Vec<_>>());
+        let shared = tenants.iter().filter_map(|(key, _)| self.tenants.get(key)).map(|tenant| &tenant.shared);
+        let shared = Shared::pack(&shared.collect::<Vec<_>>());
+        let pending = shards.iter().flat_map(|shard| &shard.pending).map(|(_, pending)| &pending.notes);
+        let notes = Notes::pack(&pending.collect::<Vec<_>>());
+        let key_check = key_check(self.keyed);
+        let state = State { key_check, detectors: detector_tags(), shards, tenants, states, shared, notes };
         let body = postcard::to_allocvec(&state).expect("the state is plain data");
         let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
         bytes.extend_from_slice(MAGIC);
@@ -113,24 +138,44 @@ impl Engine {
     }
 
     fn fill(&mut self, state: State) {
-        self.symbols = Symbols::restore(self.config.names_max, state.symbols);
-        self.agents = into_map(state.agents, |agent| agent);
         let here = detector_tags();
         let was: Vec<Option<usize>> = here.iter().map(|tag| state.detectors.iter().position(|t| t == tag)).collect();
         let (same, config) = (here == state.detectors, &self.config);
-        let tail = |tails: &[Tail], (detector, at): (&&dyn Detector, &Option<usize>)| {
-            at.map_or_else(|| Tail::new(detector.floor_bits(config)), |at| tails[at].clone())
+        let tail = |tails: &[Tail], (about, at): (&About, &Option<usize>)| {
+            at.map_or_else(|| Tail::new((about.floor_bits)(config)), |at| tails[at].clone())
         };
-        self.tenants = into_map(state.tenants, |tenant| Tenant {
-            all: tenant.all,
-            cohorts: into_map(tenant.cohorts, |peers| peers),
-            tails: DETECTORS.iter().zip(&was).map(|new| tail(&tenant.tails, new)).collect(),
-            pending: if same { tenant.pending } else { tenant.pending.without_scores() },
-        });
-        if !same {
-            let open = self.agents.values_mut().flat_map(|agent| &mut agent.open);
-            open.for_each(|session| session.best = vec![0.0; here.len()]);
+        let agents = state.shards.iter().map(|shard| shard.agents.len()).sum();
+        let pendings = state.shards.iter().map(|shard| shard.pending.len()).sum();
+        let mut states = States::unpack(&state.states, agents).into_iter();
+        let mut shared = Shared::unpack(&state.shared, state.tenants.len()).into_iter();
+        let mut notes = Notes::unpack(&state.notes, pendings).into_iter();
+        for (shard, saved) in self.shards.iter_mut().zip(state.shards) {
+            shard.symbols = Symbols::restore(config.names_max.div_ceil(SHARDS), saved.symbols);
+            shard.holding = saved.holding;
+            shard.agents = into_map(saved.agents, |mut agent: Agent| {
+                agent.states = states.next().unwrap_or_default();
+                if !same {
+                    agent.open.iter_mut().for_each(|session| session.best = Default::default());
+                }
+                agent
+            });
+            shard.pending = into_map(saved.pending, |mut pending: Pending| {
+                pending.notes = notes.next().unwrap_or_default();
+                if same { pending } else { pending.without_scores() }
+            });
         }
+        let tenants = state.tenants.into_iter().map(|(key, saved)| {
+            let mut tenant = Tenant::new("", config);
+            tenant.all = saved.all;
+            tenant.cohorts = into_map(saved.cohorts, |peers| peers);
+            tenant.jobs = into_map(saved.jobs, |peers| peers);
+            tenant.campaigns = into_map(saved.campaigns, |campaign| campaign);
+            tenant.tails = DETECTORS.iter().zip(&was).map(|new| tail(&saved.tails, new)).collect();
+            tenant.shared = shared.next().unwrap_or_default();
+            (key, tenant)
+        });
+        self.tenants = map();
+        self.tenants.extend(tenants);
     }
 }
 
@@ -139,18 +184,17 @@ impl State {
     fn is_sound(&self) -> bool {
         let detectors = self.detectors.len();
         let peers = |peers: &Peers| peers.habits.table.is_sound();
-        self.agents.iter().all(|(_, agent)| agent.is_sound(detectors))
+        self.shards.len() == SHARDS
+            && self.shards.iter().all(|shard| {
+                shard.agents.iter().all(|(_, agent)| agent.is_sound())
+                    && shard.pending.iter().all(|(_, pending)| pending.is_sound(detectors))
+            })
             && self.tenants.iter().all(|(_, tenant)| {
                 tenant.tails.len() == detectors
                     && tenant.tails.iter().all(Tail::is_sound)
-                    && tenant.pending.is_sound(detectors)
                     && peers(&tenant.all)
-                    && tenant.cohorts.iter().all(|(_, cohort)| peers(cohort))
+                    && tenant.cohorts.iter().chain(&tenant.jobs).all(|(_, group)| peers(group))
             })
-            && self
-                .agents
-                .iter()
-                .all(|(_, agent)| self.tenants.binary_search_by_key(&agent.tenant, |(key, _)| *key).is_ok())
     }
 }
 
@@ -159,7 +203,7 @@ fn key_check(keyed: Keyed) -> u64 {
 }
 
 fn detector_tags() -> Vec<u32> {
-    DETECTORS.iter().map(|detector| tag(detector.name())).collect()
+    DETECTORS.iter().map(|detector| tag(detector.name)).collect()
 }
 
 fn sorted<V, T>(map: &Map<V>, copy: impl Fn(&V) -> T) -> Vec<(u64, T)> {
@@ -168,7 +212,7 @@ fn sorted<V, T>(map: &Map<V>, copy: impl Fn(&V) -> T) -> Vec<(u64, T)> {
     rows
 }
 
-fn into_map<V, T>(rows: Vec<(u64, T)>, convert: impl Fn(T) -> V) -> Map<V> {
+fn into_map<V, T>(rows: Vec<(u64, T)>, mut convert: impl FnMut(T) -> V) -> Map<V> {
     let mut all = map();
     all.extend(rows.into_iter().map(|(key, value)| (key, convert(value))));
     all

@@ -35,6 +35,18 @@ pub(crate) fn template<'a>(text: &'a str, scratch: &'a mut String) -> &'a str {
     scratch
 }
 
+/// Appends an id as one spells it or another: without scheme, `www.`, a slash at the end, `.0` of a number, and case.
+pub(crate) fn normal(text: &str, out: &mut String) {
+    let text = text.trim();
+    let text = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let text = text.strip_prefix("www.").unwrap_or(text).trim_end_matches('/');
+    let number = text.split_once('.').filter(|(whole, rest)| {
+        !whole.is_empty() && whole.bytes().all(|b| b.is_ascii_digit()) && rest.bytes().all(|b| b == b'0')
+    });
+    let text = number.map_or(text, |(whole, _)| whole);
+    out.extend(text.chars().flat_map(char::to_lowercase));
+}
+
 /// The length of the word at the start of `text`; a UUID is one word.
 fn word_len(text: &str) -> usize {
     if text.len() >= 36 && is_uuid(&text.as_bytes()[..36]) {
@@ -131,6 +143,21 @@ mod tests {
             ("sarah@example.com", "sarah@example.com"),
         ] {
             assert_eq!(template(text, &mut String::new()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn one_destination_has_one_name() {
+        for (text, expected) in [
+            ("https://www.Example.com/", "example.com"),
+            ("example.com", "example.com"),
+            ("7.0", "7"),
+            ("1.5", "1.5"),
+            ("GB29NWBK60161331926819", "gb29nwbk60161331926819"),
+        ] {
+            let mut name = String::new();
+            normal(text, &mut name);
+            assert_eq!(name, expected, "{text}");
         }
     }
 

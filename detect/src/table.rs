@@ -1,6 +1,6 @@
 //! Counts by fingerprint in a fixed amount of memory: one agent's habits, or a cohort's.
 //!
-//! A slot is one `u64`: fingerprint 40 bits, distinct successors 8, count 16. The table doubles until its limit; then a
+//! A slot is one `u64`: fingerprint 40 bits, a second count of 8 bits (distinct successors), count 16. The table doubles until its limit; then a
 //! new key replaces the least counted of the 16 slots it may live in. When a count is full all are halved, so that old
 //! habits fade; what was seen stays seen (at least 1). Among 256 keys two collide once in 30 million lookups.
 
@@ -57,12 +57,13 @@ impl Table {
         before
     }
 
-    /// One more distinct successor of `key`, which was added before.
-    pub(crate) fn add_distinct(&mut self, key: u64) {
-        if let Ok(at) = self.find(key)
-            && u64::from(cell(self.slots[at]).distinct) < DISTINCT_MAX
-        {
-            self.slots[at] += 1 << 16;
+    /// One more or one less in the second count of `key`, which was added before.
+    pub(crate) fn move_distinct(&mut self, key: u64, up: bool) {
+        let Ok(at) = self.find(key) else { return };
+        match (u64::from(cell(self.slots[at]).distinct), up) {
+            (distinct, true) if distinct < DISTINCT_MAX => self.slots[at] += 1 << 16,
+            (distinct, false) if distinct > 0 => self.slots[at] -= 1 << 16,
+            _ => {}
         }
     }
 
@@ -191,7 +192,7 @@ mod tests {
         let mut table = Table::new(16);
         table.add(1, 1);
         table.add(2, 40_000);
-        table.add_distinct(2);
+        table.move_distinct(2, true);
         table.add(2, 40_000);
         assert_eq!((table.get(1).count, table.get(2).count, table.get(2).distinct), (1, 60_000, 1));
     }

@@ -10,36 +10,27 @@
 //! quiet: get read invoices/99, list read invoices
 //! ```
 
-use super::{Detector, Report, Term};
-use crate::Config;
-use crate::evidence::{Evidence, History};
+use super::{About, Detector, Report, Seen, Term};
+use crate::evidence::History;
 use crate::explain::Case;
 use crate::impact::GRAVE;
 
 pub(super) struct FirstAction;
 
 impl Detector for FirstAction {
-    fn name(&self) -> &'static str {
-        "first_action"
-    }
+    const ABOUT: About = About {
+        name: "first_action",
+        version: 1,
+        doc: "an action that this agent never did",
+        source: include_str!("first_action.rs"),
+        hard: false,
+        floor_bits: |config| config.first_action_bits,
+    };
+    type State = ();
+    type Shared = ();
+    type Note = ();
 
-    fn version(&self) -> u32 {
-        1
-    }
-
-    fn doc(&self) -> &'static str {
-        "an action that this agent never did"
-    }
-
-    fn source(&self) -> &'static str {
-        include_str!("first_action.rs")
-    }
-
-    fn floor_bits(&self, config: &Config) -> f64 {
-        config.first_action_bits
-    }
-
-    fn score(&self, evidence: &Evidence) -> f64 {
+    fn score(_: &(), _: &(), Seen { evidence, .. }: &Seen<'_>) -> f64 {
         if !evidence.action_is_new {
             return 0.0;
         }
@@ -52,9 +43,9 @@ impl Detector for FirstAction {
         }
     }
 
-    fn report(&self, evidence: &Evidence, case: &Case) -> Report {
+    fn report(_: &(), _: &(), seen: &Seen<'_>, case: &Case<'_>) -> Report {
         let text = format!("{} {}", case.own_times(), case.weighed());
-        let terms = vec![Term { name: "action", bits: self.score(evidence), text }];
+        let terms = vec![Term { name: "action", bits: Self::score(&(), &(), seen), text }];
         Report { title: format!("{} did {} for the first time", case.who, case.action), terms }
     }
 }

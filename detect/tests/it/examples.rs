@@ -32,7 +32,7 @@ fn session(rows: &mut Vec<EventRow>, agent: &str, start: i64, calls: &[Call]) {
 #[test]
 fn the_worked_example_of_every_detector_holds() {
     for detector in DETECTORS {
-        let source = detector.source();
+        let source = detector.source;
         let (times, usual) = line(source, "usual ").split_once(": ").expect("`usual N: calls`");
         let times: i64 = times.parse().expect("a number of sessions");
         let mut rows = Vec::new();
@@ -48,29 +48,29 @@ fn the_worked_example_of_every_detector_holds() {
         }
         let now = START + times * 6 * HOUR;
         let mut engine = engine();
-        assert_eq!(feed(&mut engine, &steps(rows, HOUR), 100), [], "{}: habits raise nothing", detector.name());
+        assert_eq!(feed(&mut engine, &steps(rows, HOUR), 100), [], "{}: habits raise nothing", detector.name);
 
         let mut quiet = Vec::new();
         session(&mut quiet, "agent-0", now, &calls(line(source, "quiet: ")));
-        assert_eq!(feed(&mut engine, &steps(quiet, HOUR), 100), [], "{}: the quiet session", detector.name());
+        assert_eq!(feed(&mut engine, &steps(quiet, HOUR), 100), [], "{}: the quiet session", detector.name);
 
         let mut then = Vec::new();
         let then_calls = calls(line(source, "then: "));
         session(&mut then, "agent-0", now + HOUR, &then_calls);
         let last = then.last().expect("calls").event_id.clone();
         let mut alerts = feed(&mut engine, &steps(then, HOUR), 100);
-        alerts.retain(|alert| alert.detector == detector.name());
-        assert_eq!(alerts.len(), 1, "{}: one alert", detector.name());
-        assert_eq!(alerts[0].event_ids.last(), Some(&last), "{}: by the last call", detector.name());
+        alerts.retain(|alert| alert.detector == detector.name);
+        assert_eq!(alerts.len(), 1, "{}: one alert", detector.name);
+        assert_eq!(alerts[0].event_ids.last(), Some(&last), "{}: by the last call", detector.name);
         assert_eq!(alerts[0].event_ids.len(), then_calls.len());
     }
 }
 
 #[test]
 fn names_are_unique_and_documented() {
-    let mut names: Vec<&str> = DETECTORS.iter().map(|detector| detector.name()).collect();
+    let mut names: Vec<&str> = DETECTORS.iter().map(|detector| detector.name).collect();
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), DETECTORS.len());
-    assert!(DETECTORS.iter().all(|detector| !detector.doc().is_empty() && detector.version() > 0));
+    assert!(DETECTORS.iter().all(|detector| !detector.doc.is_empty() && detector.version > 0));
 }

@@ -21,6 +21,7 @@ pub(crate) fn row(agent: &str, time: i64, (action, effect, resource): Call) -> E
         received_at: time + SECOND,
         event_day: id::day(time),
         tenant: "acme".into(),
+        log_partition: id::partition("acme", Some(agent), None, 64),
         source: "envoy".into(),
         door: "http".into(),
         actor_kind: "agent".into(),
