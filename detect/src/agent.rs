@@ -235,7 +235,9 @@ impl Agent {
     /// Whether it can be used without a panic, after reading back.
     pub(crate) fn is_sound(&self) -> bool {
         let sound = |session: &Session| session.calls.len() < CALLS_MAX;
-        self.habits.table.is_sound() && self.open.iter().all(sound) && self.held.iter().all(|h| h.calls.len() <= CALLS_MAX)
+        self.habits.table.is_sound()
+            && self.open.iter().all(sound)
+            && self.held.iter().all(|h| h.calls.len() <= CALLS_MAX)
     }
 
     pub(crate) fn bytes(&self) -> usize {

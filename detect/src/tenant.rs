@@ -116,15 +116,7 @@ impl Pending {
         }
     }
 
-    pub(crate) fn learn(
-        &mut self,
-        config: &Config,
-        cohort: u64,
-        job: u64,
-        lead: Recent,
-        calls: &[Call],
-        firsts: u64,
-    ) {
+    pub(crate) fn learn(&mut self, config: &Config, cohort: u64, job: u64, lead: Recent, calls: &[Call], firsts: u64) {
         if self.calls.len() + calls.len() <= config.pending_calls_max {
             self.calls.extend_from_slice(calls);
             self.sessions.push(Part { cohort, job, lead, calls: calls.len(), firsts });

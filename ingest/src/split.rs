@@ -175,6 +175,9 @@ struct Value {
     at: usize,
     depth: u32,
     text: bool,
+    /// The last byte outside texts that is no blank, and the line end since then.
+    last: u8,
+    line_end: Option<usize>,
 }
 
 struct Scanner {
@@ -194,7 +197,10 @@ impl Scanner {
     /// How much of the record under way has been seen; it is taken to be gone.
     fn forget(&mut self) -> usize {
         match &mut self.value {
-            Some(value) => std::mem::take(&mut value.at),
+            Some(value) => {
+                value.line_end = None;
+                std::mem::take(&mut value.at)
+            }
             None => std::mem::take(&mut self.line),
         }
     }
@@ -347,7 +353,22 @@ impl Scanner {
                 }
                 continue;
             }
+            if byte.is_ascii_whitespace() {
+                if byte == b'\n' {
+                    value.line_end.get_or_insert(value.at);
+                }
+                value.at += 1;
+                continue;
+            }
             match byte {
+                // No JSON has an object here: the value was cut off, and lines begin anew.
+                b'{' if value.depth > 0 && !matches!(value.last, b':' | b'[' | b',') => {
+                    if let Some(end) = value.line_end {
+                        self.mode = Mode::Lines;
+                        return Step::Record { start: 0, end, next: end + 1 };
+                    }
+                    value.depth += 1;
+                }
                 b'"' => value.text = true,
                 b'{' | b'[' => value.depth += 1,
                 b'}' | b']' if value.depth > 1 => value.depth -= 1,
@@ -360,6 +381,7 @@ impl Scanner {
                 }
                 _ => {}
             }
+            (value.last, value.line_end) = (byte, None);
             value.at += 1;
         }
         value.at = value.at.min(bytes.len());

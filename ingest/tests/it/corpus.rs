@@ -63,7 +63,8 @@ fn streams() -> Option<Vec<Stream>> {
         return None;
     }
     let mut streams = Vec::new();
-    let folders = std::fs::read_dir(&corpus).expect("the corpus is a folder").map(|entry| entry.expect("an entry").path());
+    let folders =
+        std::fs::read_dir(&corpus).expect("the corpus is a folder").map(|entry| entry.expect("an entry").path());
     for folder in folders.filter(|path| path.is_dir()) {
         for path in std::fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
             if path.extension().is_none_or(|e| e != "jsonl" && e != "log") {
@@ -155,7 +156,8 @@ fn each_record_alone_is_recognised_or_said_to_be_ambiguous() {
     let (mut right, mut all, mut wrong) = (0, 0, Vec::new());
     for Stream { folder, name, body, .. } in &streams {
         let mut missed = 0;
-        for (number, line) in body.split(|b| *b == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty()) {
+        for (number, line) in body.split(|b| *b == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty())
+        {
             let source = known.source(folder, name);
             let outcomes = normalized(source, line).outcomes;
             // What is no record of the source, or noise in its log, is nobody's.

@@ -27,9 +27,11 @@ pub(crate) fn records() -> Vec<(String, String)> {
 
 #[test]
 fn a_record_cut_off_anywhere_stops_nothing_else() {
-    // A cut array has no end by which to tell where the next line begins, unless it was cut within a text.
-    for (name, record) in records().into_iter().filter(|(_, record)| !record.starts_with("{\"Records\"")) {
-        for end in (0..record.len()).step_by(37).filter(|end| record.is_char_boundary(*end)) {
+    for (name, record) in records() {
+        // Behind these a list of records may go on in the next line.
+        let goes_on = |end: usize| record[..end].trim_end().ends_with([',', '[', ':']);
+        let cuts = (0..record.len()).step_by(37).filter(|end| record.is_char_boundary(*end) && !goes_on(*end));
+        for end in cuts {
             let body = format!("{}\n{record}\n", &record[..end]);
             let (alone, both) = (run(&name, record.as_bytes()), run(&name, body.as_bytes()));
             assert!(both.ledger.events >= alone.ledger.events, "cut at {end}: {record}");
