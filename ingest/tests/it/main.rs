@@ -10,5 +10,6 @@
 mod admission;
 mod corpus;
 mod fixtures;
+mod inventory;
 mod properties;
 mod support;
