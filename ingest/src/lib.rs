@@ -5,6 +5,7 @@
 //! - [`normalize`] turns a piece into event rows, quarantine rows and one ledger row: pure, no clock, no IO;
 //! - [`mask`] takes secrets out of what is stored;
 //! - [`worker`] normalizes, appends to the log and says what became of each record;
+//! - [`inventory`] polls what providers hold: clients, credentials, grants;
 //! - [`http`] is the door over HTTP; [`fixtures`] runs a mapping's examples; [`json`] prints what a mapping makes.
 //!
 //! ```text
@@ -16,6 +17,7 @@ pub mod config;
 pub mod context;
 pub mod fixtures;
 pub mod http;
+pub mod inventory;
 pub mod json;
 pub mod mapping;
 pub mod mask;

@@ -118,7 +118,11 @@ impl Detection {
                 // A control frame that is not about detection is somebody else's.
                 self.engine.control(control);
             }
-            Payload::Quarantine(_) | Payload::Ledger(_) | Payload::Alerts(_) | Payload::Orders(_) => {}
+            Payload::Quarantine(_)
+            | Payload::Ledger(_)
+            | Payload::Alerts(_)
+            | Payload::Orders(_)
+            | Payload::Inventory(_) => {}
         }
         self.unsaved.frames += usize::from(!matches!(frame.payload, Payload::Tick(_)));
         self.position = frame.offset + 1;

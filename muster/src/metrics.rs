@@ -8,7 +8,7 @@ use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 use prometheus_client::registry::Registry;
 use schemas::ledger::Ledger;
-use schemas::{alert, order};
+use schemas::{alert, inventory, order};
 
 use crate::node::Node;
 
@@ -32,6 +32,12 @@ struct State {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Poll {
+    poll: String,
+    outcome: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Role {
     role: &'static str,
 }
@@ -42,6 +48,7 @@ pub(crate) struct Metrics {
     records: Family<Admission, Counter>,
     alerts: Family<Detector, Counter>,
     orders: Family<State, Counter>,
+    polls: Family<Poll, Counter>,
     log_end: Gauge,
     lake_failing: Gauge,
     behind: Family<Role, Gauge>,
@@ -50,15 +57,17 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new() -> Self {
         let (records, alerts, orders) = (Family::default(), Family::default(), Family::default());
+        let polls = Family::default();
         let (log_end, lake_failing, behind) = (Gauge::default(), Gauge::default(), Family::default());
         let mut registry = Registry::with_prefix("muster");
         registry.register("records", "Records since start, by result of admission", records.clone());
         registry.register("alerts", "Alerts since start", alerts.clone());
         registry.register("order_steps", "Steps of orders since start, by the state they led to", orders.clone());
+        registry.register("inventory_runs", "Runs of inventory polls since start, by outcome", polls.clone());
         registry.register("log_end", "Offset of the next frame of the log", log_end.clone());
         registry.register("lake_failing", "1 while the last write to the lake failed", lake_failing.clone());
         registry.register("frames_behind", "Frames of the log that a role has not yet passed", behind.clone());
-        Metrics { registry, records, alerts, orders, log_end, lake_failing, behind }
+        Metrics { registry, records, alerts, orders, polls, log_end, lake_failing, behind }
     }
 
     /// The text of `/metrics`, with gauges as they stand.
@@ -127,6 +136,13 @@ impl Metrics {
                 for i in 0..batch.num_rows() {
                     let labels = State { state: orders.state.value(i).into() };
                     self.orders.get_or_create(&labels).inc();
+                }
+            }
+            Payload::Inventory(batch) => {
+                let Ok(rows) = inventory::Inventory::new(batch) else { return };
+                for i in (0..batch.num_rows()).filter(|i| rows.kind.value(*i) == "run") {
+                    let labels = Poll { poll: rows.poll.value(i).into(), outcome: rows.outcome.value(i).into() };
+                    self.polls.get_or_create(&labels).inc();
                 }
             }
             Payload::Events(_) | Payload::Quarantine(_) | Payload::Control(_) | Payload::Tick(_) => {}

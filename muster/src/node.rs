@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use ingest::Ingest;
+use ingest::inventory::Inventory;
 use lake::clock::Clock;
 use lake::files::{Disk, Files};
 use lake::log::{Group, Log, LogConfig, LogError};
@@ -47,6 +48,7 @@ pub(crate) struct Store {
 pub(crate) struct Node {
     pub(crate) store: Store,
     pub(crate) ingest: Arc<Ingest>,
+    pub(crate) inventory: Arc<Inventory>,
     pub(crate) responder: Arc<Responder>,
     pub(crate) metrics: Arc<Metrics>,
     control: Arc<Log>,
@@ -95,6 +97,7 @@ impl Store {
             "ledger": self.query.sql(tenant, LEDGER).await?.rows_as::<Value>()?,
             "alerts": self.query.sql(tenant, ALERTS).await?.rows_as::<Value>()?,
             "orders": self.query.sql(tenant, ORDERS).await?.rows_as::<Value>()?,
+            "inventory": self.query.sql(tenant, POLLS).await?.rows_as::<Value>()?,
         }))
     }
 }
@@ -122,6 +125,7 @@ impl Node {
         let (control, recovery) = Log::open(files.clone(), folder.join("control"), &small, clock.clone(), &groups)?;
         tracing::info!(?recovery, "the control log is open");
         let ingest = Arc::new(Ingest::new(log.clone(), sources, clock.clone(), *key, &config.ingest));
+        let inventory = Arc::new(Inventory::new(config.inventory.clone(), log.clone(), clock.clone()));
         let responder = Responder::open(control.clone(), log.clone(), respond, clock.clone())?;
         let detect = detect::Config { hash_key: hash_key(key), ..config.detect.clone() };
         let detection = Detection::open(log.clone(), files.clone(), folder.join("detect"), &detect)?;
@@ -135,6 +139,7 @@ impl Node {
             reading: tokio::sync::Mutex::default(),
             store,
             ingest,
+            inventory,
             responder,
             control,
             failure,
@@ -174,6 +179,17 @@ impl Node {
         let (metrics, log) = (self.metrics.clone(), self.log.clone());
         let role = async move { metrics.follow(log).await.context("the metrics failed") };
         reading.spawn(watched("metrics", tokio::spawn(role)));
+    }
+
+    /// Runs the inventory polls at their intervals until the node is stopped. A command that only opens the folder does not.
+    pub(crate) async fn poll_inventory(&self) {
+        let (inventory, stop) = (self.inventory.clone(), stopped(self.stop.subscribe()));
+        self.writing.lock().await.spawn(async move {
+            tokio::select! {
+                () = inventory.serve() => {}
+                () = stop => {}
+            }
+        });
     }
 
     /// Resolves with the reason once a role has failed: the process must end and recover from the log.
@@ -254,6 +270,12 @@ const ALERTS: &str = "SELECT detector, severity_id, count(*) AS alerts, max(time
      GROUP BY detector, severity_id ORDER BY detector, severity_id DESC";
 const ORDERS: &str = "SELECT state, mode, count(*) AS orders FROM (SELECT state, mode, row_number() \
      OVER (PARTITION BY order_id ORDER BY step DESC) AS back FROM orders) WHERE back = 1 GROUP BY state, mode ORDER BY state";
+
+/// The last run of each poll, and the last one that was complete.
+pub(crate) const POLLS: &str = "SELECT poll, provider, last_value(outcome ORDER BY seen_at) AS outcome, max(seen_at) AS last_run, \
+     max(seen_at) FILTER (WHERE outcome = 'complete') AS last_complete, \
+     last_value(items ORDER BY seen_at) FILTER (WHERE outcome = 'complete') AS items, \
+     last_value(reason ORDER BY seen_at) AS reason FROM inventory WHERE kind = 'run' GROUP BY poll, provider ORDER BY poll";
 
 async fn stopped(mut stop: watch::Receiver<bool>) {
     // An error means that the node is gone, and with it whatever would wait.

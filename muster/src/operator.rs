@@ -19,6 +19,7 @@ pub(crate) fn routes(node: Arc<Node>) -> Router {
     Router::new()
         .route("/operator/ingest/{source}", post(ingest_file))
         .route("/operator/settle", post(settle))
+        .route("/operator/inventory", post(run_inventory))
         .with_state(node)
 }
 
@@ -42,6 +43,20 @@ async fn ingest_file(
     match node.ingest.admit(&source, admission, body).await {
         Ok(receipt) => Json(receipt).into_response(),
         Err(error) => ingest::http::error_response(&error),
+    }
+}
+
+/// Which inventory polls to run; all without a name.
+#[derive(Deserialize)]
+struct Polls {
+    poll: Option<String>,
+}
+
+/// Runs inventory polls now, and answers when they have ended.
+async fn run_inventory(State(node): State<Arc<Node>>, Query(polls): Query<Polls>) -> Response {
+    match node.inventory.run_named(polls.poll.as_deref()).await {
+        Ok(done) => Json(done).into_response(),
+        Err(error) => problem(StatusCode::NOT_FOUND, &error.to_string()),
     }
 }
 

@@ -4,7 +4,7 @@
 //! - [`tenant`] is the wall between tenants;
 //! - [`functions`] are the SQL functions of Muster's own;
 //! - [`answer`] is a result and the forms it can be written in;
-//! - [`roster`] is the view `agents`: who acts, with whose authority, and what is untidy about it;
+//! - [`roster`] is the view `agents`: who acts, with whose authority, and what is untidy about it; and those of the inventory;
 //! - [`http`] are the routes.
 //!
 //! Everything reads, nothing writes. Memory, time, rows and concurrent requests are limited ([`QueryConfig`]).

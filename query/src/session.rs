@@ -29,7 +29,8 @@ use crate::tenant::OneTenant;
 use crate::{QueryConfig, QueryError, functions, roster};
 
 /// The views of a session.
-pub(crate) const VIEWS: &[&str] = &["events", "agents", "alerts", "orders", "quarantine", "ingest_ledger"];
+pub(crate) const VIEWS: &[&str] =
+    &["events", "agents", "alerts", "orders", "quarantine", "ingest_ledger", "inventory", "credentials", "grants"];
 const CATALOG: &str = "muster";
 const SCHEMA: &str = "public";
 /// Functions that make as much as a number says, outside the memory that is counted.
@@ -119,13 +120,17 @@ impl SchemaProvider for Views {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let plan = match name {
-            "agents" => {
-                let events = self.rows("events").await?;
-                roster::plan(&self.planner, events, self.now).await?
+        let made = roster::VIEWS.iter().find(|(view, _)| *view == name);
+        let plan = match made {
+            Some((view, tables)) => {
+                let mut under = Vec::with_capacity(tables.len());
+                for table in *tables {
+                    under.push((*table, self.rows(table).await?));
+                }
+                roster::plan(&self.planner, view, under, self.now).await?
             }
-            name if self.table_exist(name) => self.rows(name).await?,
-            _ => return Ok(None),
+            None if self.table_exist(name) => self.rows(name).await?,
+            None => return Ok(None),
         };
         Ok(Some(Arc::new(ViewTable::new(plan, None))))
     }

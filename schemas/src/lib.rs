@@ -1,11 +1,11 @@
 //! The contract: every table's columns, declared once, and what is derived from them.
 //!
 //! - [`table`] holds the column kinds, the row builder and the `table!` macro;
-//! - [`event`], [`quarantine`], [`ledger`], [`alert`] and [`order`] declare one table each;
+//! - [`event`], [`quarantine`], [`ledger`], [`alert`], [`order`] and [`inventory`] declare one table each;
 //! - [`docs`] turns a declaration into its reference page and its JSON Schema;
 //! - [`access`] says who is asking;
 //! - [`id`] makes the ids (events, alerts, orders) and the partition of an agent;
-//! - [`sources`] embeds the built-in mapping files of `schemas/sources/`.
+//! - [`sources`] embeds the built-in mapping files of `schemas/sources/` and the providers of `schemas/inventory/`.
 //!
 //! No IO, no clock, no async: time and bytes are handed in. A test in `muster` keeps it so.
 
@@ -14,6 +14,7 @@ pub mod alert;
 pub mod docs;
 pub mod event;
 pub mod id;
+pub mod inventory;
 pub mod ledger;
 pub mod order;
 pub mod quarantine;
@@ -23,8 +24,10 @@ pub mod table;
 pub use access::{Holder, Principal, Verb};
 pub use alert::AlertRow;
 pub use event::{EventRow, Events};
+pub use inventory::InventoryRow;
 pub use order::OrderRow;
 pub use table::{Column, Hop, Kind, RowBuilder, SchemaError, Table};
 
 /// All tables, in the order in which documentation lists them.
-pub static TABLES: &[&Table] = &[&event::TABLE, &quarantine::TABLE, &ledger::TABLE, &alert::TABLE, &order::TABLE];
+pub static TABLES: &[&Table] =
+    &[&event::TABLE, &quarantine::TABLE, &ledger::TABLE, &alert::TABLE, &order::TABLE, &inventory::TABLE];

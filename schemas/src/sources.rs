@@ -1,3 +1,4 @@
-//! The built-in mapping files, embedded. Adding a source is adding a file to `schemas/sources/`: the build script lists it.
+//! The built-in mapping files and inventory providers, embedded. Adding one is adding a file to `schemas/sources/` or
+//! `schemas/inventory/`: the build script lists it.
 
 include!(concat!(env!("OUT_DIR"), "/sources.rs"));

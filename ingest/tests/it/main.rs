@@ -12,5 +12,6 @@ mod corpus;
 mod engine;
 mod fixtures;
 mod fuzz;
+mod inventory;
 mod properties;
 mod support;

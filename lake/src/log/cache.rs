@@ -54,7 +54,8 @@ fn memory(frame: &Frame) -> usize {
         | Payload::Quarantine(batch)
         | Payload::Ledger(batch)
         | Payload::Alerts(batch)
-        | Payload::Orders(batch) => batch.get_array_memory_size(),
+        | Payload::Orders(batch)
+        | Payload::Inventory(batch) => batch.get_array_memory_size(),
         Payload::Control(value) => value.to_string().len(),
         Payload::Tick(_) => 0,
     };

@@ -1,6 +1,6 @@
 //! From waiting groups to the bytes of one commit: duplicates out, one frame a kind, each group told where its rows are.
 //!
-//! Frames of a commit have a fixed order: control, events, quarantine, ledger, alerts, orders, ticks. So within one group
+//! Frames of a commit have a fixed order: control, events, quarantine, ledger, alerts, orders, inventory, ticks. So within one group
 //! a change of rules comes before the events that it judges, and time passes after them.
 
 use std::sync::Arc;
@@ -45,7 +45,8 @@ impl Encoding {
             | Payload::Quarantine(batch)
             | Payload::Ledger(batch)
             | Payload::Alerts(batch)
-            | Payload::Orders(batch) => {
+            | Payload::Orders(batch)
+            | Payload::Inventory(batch) => {
                 let encoder = encoders.iter_mut().find(|(of, _)| *of == kind);
                 encoder.expect("each kind of batch has an encoder").1.encode(batch, bytes)
             }
@@ -100,6 +101,7 @@ struct Batches {
     ledger: Vec<ledger::LedgerRow>,
     alerts: Vec<RecordBatch>,
     orders: Vec<RecordBatch>,
+    inventory: Vec<RecordBatch>,
     ticks: Vec<Payload>,
 }
 
@@ -165,6 +167,7 @@ fn admit(prepared: Prepared, windows: &mut Windows, batches: &mut Batches) -> Re
     batches.quarantine.extend(group.quarantine);
     batches.ledger.extend(ledger);
     batches.orders.extend(group.orders);
+    batches.inventory.extend(group.inventory);
     batches.ticks.extend(group.tick.map(Payload::Tick));
     Ok((told, kept))
 }
@@ -258,6 +261,7 @@ fn encode(
     joined(ledger, Payload::Ledger, &mut payloads)?;
     joined(batches.alerts, Payload::Alerts, &mut payloads)?;
     joined(batches.orders, Payload::Orders, &mut payloads)?;
+    joined(batches.inventory, Payload::Inventory, &mut payloads)?;
     payloads.extend(batches.ticks);
     let count = payloads.len();
     let mut frames = Vec::with_capacity(count);
@@ -296,6 +300,7 @@ fn placed(payload: Payload, offset: u64) -> Result<(Kind, Payload), ArrowError> 
         Payload::Ledger(batch) => place(Kind::Ledger, batch, Payload::Ledger),
         Payload::Alerts(batch) => place(Kind::Alerts, batch, Payload::Alerts),
         Payload::Orders(batch) => place(Kind::Orders, batch, Payload::Orders),
+        Payload::Inventory(batch) => place(Kind::Inventory, batch, Payload::Inventory),
         Payload::Control(_) => Ok((Kind::Control, payload)),
         Payload::Tick(_) => Ok((Kind::Tick, payload)),
     }

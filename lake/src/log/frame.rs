@@ -6,7 +6,7 @@
 //! Little endian. The payload of a batch is an Arrow IPC record batch message; the schema is in the segment's header.
 //! The place in its commit tells a torn commit from damage further up: see `recovery`.
 
-use schemas::{Table, alert, event, ledger, order, quarantine};
+use schemas::{Table, alert, event, inventory, ledger, order, quarantine};
 
 pub(super) const HEADER_BYTES: usize = 32;
 /// Magic and version of a frame.
@@ -23,11 +23,13 @@ pub(super) enum Kind {
     Orders = 5,
     Control = 6,
     Tick = 7,
+    Inventory = 8,
 }
 
 impl Kind {
     /// The kinds that are batches.
-    pub(super) const BATCHES: [Kind; 5] = [Kind::Events, Kind::Quarantine, Kind::Ledger, Kind::Alerts, Kind::Orders];
+    pub(super) const BATCHES: [Kind; 6] =
+        [Kind::Events, Kind::Quarantine, Kind::Ledger, Kind::Alerts, Kind::Orders, Kind::Inventory];
 
     pub(super) fn of(byte: u8) -> Result<Kind, String> {
         let kind = [Kind::Control, Kind::Tick].into_iter().chain(Kind::BATCHES).find(|kind| *kind as u8 == byte);
@@ -41,6 +43,7 @@ impl Kind {
             Kind::Ledger => Some(&ledger::TABLE),
             Kind::Alerts => Some(&alert::TABLE),
             Kind::Orders => Some(&order::TABLE),
+            Kind::Inventory => Some(&inventory::TABLE),
             Kind::Control | Kind::Tick => None,
         }
     }

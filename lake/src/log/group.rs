@@ -3,7 +3,7 @@
 
 use arrow::array::{Array, RecordBatch};
 use schemas::ledger::LedgerRow;
-use schemas::{Events, Table, alert, event, id, order, quarantine};
+use schemas::{Events, Table, alert, event, id, inventory, order, quarantine};
 use serde_json::Value;
 
 use super::{LogConfig, LogError};
@@ -18,6 +18,8 @@ pub struct Group {
     /// Rows of `alerts`; one whose id came before is dropped.
     pub alerts: Option<RecordBatch>,
     pub orders: Option<RecordBatch>,
+    /// Rows of `inventory`.
+    pub inventory: Option<RecordBatch>,
     /// Changes of rules, configuration, registry or verdicts: what detection obeys besides events.
     pub control: Option<Value>,
     /// Time that passes, in microseconds since the Unix epoch.
@@ -38,11 +40,12 @@ pub(super) struct Prepared {
 
 pub(super) fn prepare(mut group: Group, config: &LogConfig) -> Result<Prepared, LogError> {
     let (mut rows, mut bytes) = (0, 0);
-    let batches: [(&mut Option<RecordBatch>, &'static Table); 4] = [
+    let batches: [(&mut Option<RecordBatch>, &'static Table); 5] = [
         (&mut group.events, &event::TABLE),
         (&mut group.quarantine, &quarantine::TABLE),
         (&mut group.alerts, &alert::TABLE),
         (&mut group.orders, &order::TABLE),
+        (&mut group.inventory, &inventory::TABLE),
     ];
     for (slot, table) in batches {
         let Some(batch) = slot.take().filter(|batch| batch.num_rows() > 0) else { continue };

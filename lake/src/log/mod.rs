@@ -66,6 +66,7 @@ pub enum Payload {
     Ledger(RecordBatch),
     Alerts(RecordBatch),
     Orders(RecordBatch),
+    Inventory(RecordBatch),
     Control(Value),
     Tick(i64),
 }

@@ -204,6 +204,7 @@ pub(super) fn decode(header: &Header, payload: Buffer, schemas: &Schemas) -> Res
         Kind::Ledger => batch(Payload::Ledger)?,
         Kind::Alerts => batch(Payload::Alerts)?,
         Kind::Orders => batch(Payload::Orders)?,
+        Kind::Inventory => batch(Payload::Inventory)?,
         Kind::Control => Payload::Control(serde_json::from_slice(&payload).map_err(|error| error.to_string())?),
         Kind::Tick => {
             let tick = payload.as_slice().try_into().map_err(|_| "a tick is 8 bytes".to_owned())?;

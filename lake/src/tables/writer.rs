@@ -98,6 +98,7 @@ pub(crate) fn rows(payload: &Payload) -> Option<(usize, &RecordBatch)> {
         Payload::Ledger(batch) => Some((2, batch)),
         Payload::Alerts(batch) => Some((3, batch)),
         Payload::Orders(batch) => Some((4, batch)),
+        Payload::Inventory(batch) => Some((5, batch)),
         Payload::Control(_) | Payload::Tick(_) => None,
     }
 }

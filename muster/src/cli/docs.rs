@@ -50,7 +50,10 @@ fn pages() -> Vec<(PathBuf, String)> {
     for table in schemas::TABLES {
         let name = table.name;
         let schema = serde_json::to_string_pretty(&schemas::docs::json_schema(table)).expect("a schema is JSON");
-        pages.push((format!("docs/{name}.md").into(), schemas::docs::markdown(table)));
+        let page = schemas::docs::markdown(table);
+        // The inventory's page says first how it is filled.
+        let page = if name == "inventory" { super::inventory::reference(&page) } else { page };
+        pages.push((format!("docs/{name}.md").into(), page));
         let singular = name.strip_suffix('s').unwrap_or(name);
         pages.push((format!("schemas/json/{singular}.schema.json").into(), schema + "\n"));
     }

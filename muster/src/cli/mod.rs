@@ -8,8 +8,10 @@ mod config;
 mod demo;
 mod docs;
 pub(crate) mod ingest;
+pub(crate) mod inventory;
 mod normalize;
 mod orders;
+mod report;
 mod serve;
 mod sources;
 mod sql;
@@ -62,6 +64,9 @@ enum Command {
     Sql(sql::Sql),
     /// The roster: each agent with owner, credentials, scopes, users, volumes and hygiene
     Agents(agents::Agents),
+    /// What identity providers and gateways hold: clients, credentials, grants
+    #[command(subcommand)]
+    Inventory(inventory::InventoryCommand),
     /// What the detectors raised
     #[command(subcommand)]
     Alerts(alerts::AlertsCommand),
@@ -130,6 +135,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             Command::Ingest(command) => ingest::run(&command, config).await,
             Command::Sql(command) => sql::run(&command, config).await,
             Command::Agents(command) => agents::run(&command, config).await,
+            Command::Inventory(command) => inventory::run(&command, config).await,
             Command::Alerts(command) => alerts::run(&command, config).await,
             Command::Orders(command) => orders::run(&command, config).await,
             Command::Status(command) => status::run(&command, config).await,

@@ -53,6 +53,9 @@ fn text(status: &Value, serving: bool) -> String {
         }
         text.push('\n');
     }
+    for poll in rows(&status["inventory"]) {
+        text.push_str(&format!("\ninventory {}\n", poll_line(&poll)));
+    }
     for (title, name, columns) in
         [("alerts", "alerts", ["detector", "severity_id", "alerts"]), ("orders", "orders", ["state", "mode", "orders"])]
     {
@@ -64,6 +67,23 @@ fn text(status: &Value, serving: bool) -> String {
         }
     }
     text
+}
+
+/// How a poll's last run ended, and when one was last complete.
+pub(crate) fn poll_line(poll: &Value) -> String {
+    let text = |name: &str| poll[name].as_str().unwrap_or("never").to_owned();
+    let items = poll["items"].as_i64().unwrap_or(0);
+    let mut line = format!(
+        "{} ({}): last complete {}, {} items",
+        text("poll"),
+        text("provider"),
+        text("last_complete"),
+        grouped(items)
+    );
+    if poll["outcome"] == "failed" {
+        line.push_str(&format!("; FAILED {}: {}", text("last_run"), text("reason")));
+    }
+    line
 }
 
 fn rows(value: &Value) -> Vec<Value> {

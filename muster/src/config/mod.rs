@@ -21,6 +21,7 @@ pub(crate) struct Config {
     pub(crate) data: DataConfig,
     pub(crate) server: ServerConfig,
     pub(crate) ingest: ingest::Config,
+    pub(crate) inventory: ingest::inventory::Config,
     pub(crate) log: lake::log::LogConfig,
     pub(crate) lake: lake::tables::LakeConfig,
     pub(crate) detect: detect::Config,
@@ -67,6 +68,7 @@ impl Config {
             "data" => self.data = read.data,
             "server" => self.server = read.server,
             "ingest" => self.ingest = read.ingest,
+            "inventory" => self.inventory = read.inventory,
             "log" => self.log = read.log,
             "lake" => self.lake = read.lake,
             "detect" => self.detect = read.detect,
@@ -93,6 +95,7 @@ impl Config {
         }
         for (section, found) in [
             ("respond", self.respond.problems()),
+            ("inventory", self.inventory.problems()),
             ("lake", self.lake.problems()),
             ("log", self.log.problems()),
             ("query", self.query.problems()),

@@ -10,5 +10,6 @@
 mod bad_input;
 mod crash;
 mod ends;
+mod inventory;
 mod server;
 mod shape;

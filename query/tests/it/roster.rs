@@ -62,11 +62,11 @@ async fn every_flag_rests_on_a_fact() {
     assert_eq!(agents.len(), 5);
     let answers = |id: &str| agent(&agents, id).flags().map(|(_, known, _)| known);
     use Known::{No, Unknown, Yes};
-    assert_eq!(answers("tidy"), [No, No, No, No, No]);
-    assert_eq!(answers("untidy"), [Yes, Yes, Yes, Yes, Yes]);
-    assert_eq!(answers("sharer"), [Unknown, Yes, Yes, Unknown, Yes]);
-    assert_eq!(answers("spread"), [Unknown, Unknown, Yes, Unknown, Yes]);
-    assert_eq!(answers("blank"), [Unknown, Unknown, Unknown, Unknown, Yes]);
+    assert_eq!(answers("tidy"), [No, No, No, No, No, No, Unknown, No, No]);
+    assert_eq!(answers("untidy"), [Yes, Yes, Yes, Yes, Yes, No, Unknown, Unknown, Yes]);
+    assert_eq!(answers("sharer"), [Unknown, Yes, Yes, Unknown, Yes, No, Unknown, Unknown, Unknown]);
+    assert_eq!(answers("spread"), [Unknown, Unknown, Yes, Unknown, Yes, No, Unknown, Unknown, Unknown]);
+    assert_eq!(answers("blank"), [Unknown, Unknown, Unknown, Unknown, Yes, No, Unknown, Unknown, Unknown]);
     let untidy = agent(&agents, "untidy");
     assert_eq!(untidy.no_owner_fact, "1 events with an empty owner field, last u1");
     assert_eq!(untidy.shared_credential_fact, "credential k2 was used by 2 agents");

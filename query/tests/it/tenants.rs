@@ -2,6 +2,9 @@
 
 use query::QueryConfig;
 
+use schemas::InventoryRow;
+
+use crate::inventory::listed;
 use crate::world::{World, row};
 
 async fn two() -> World {
@@ -11,6 +14,11 @@ async fn two() -> World {
     world.lake.flush().await.unwrap();
     world.append(&[row("acme-2", "acme", "acme-bot")]).await;
     world.append(&[row("blue-3", "blue", "blue-bot")]).await;
+    for tenant in ["acme", "blue"] {
+        let listed = |kind: &str| listed(tenant, tenant, kind, &format!("{tenant}-{kind}"));
+        let run = InventoryRow { outcome: Some("complete".into()), ..listed("run") };
+        world.append_inventory(&[listed("client"), listed("credential"), listed("grant"), run]).await;
+    }
     world
 }
 
@@ -23,6 +31,11 @@ async fn no_sql_reaches_another_tenant() {
         "SELECT * FROM events WHERE tenant = 'acme' OR tenant = 'blue' OR true",
         "SELECT * FROM muster.public.events",
         "SELECT * FROM agents",
+        "SELECT * FROM inventory",
+        "SELECT * FROM credentials",
+        "SELECT * FROM grants",
+        "SELECT * FROM grants WHERE all_users OR tenant = 'blue'",
+        "SELECT g.*, i.* FROM grants g FULL OUTER JOIN inventory i ON i.tenant <> g.poll",
         "SELECT * FROM ingest_ledger",
         "SELECT * FROM (SELECT * FROM events) e",
         "SELECT (SELECT max(tenant) FROM events) AS t, (SELECT max(raw) FROM events) AS r",
@@ -55,6 +68,11 @@ async fn no_sql_reaches_another_tenant() {
     for (tenant, rows) in [("acme", 2), ("blue", 3), ("green", 0), ("acme' OR true --", 0)] {
         assert_eq!(world.sql(tenant, "SELECT * FROM events").await.rows(), rows, "{tenant}");
     }
+    for (tenant, rows) in [("acme", 1), ("blue", 1), ("green", 0)] {
+        for view in ["grants", "credentials"] {
+            assert_eq!(world.sql(tenant, &format!("SELECT * FROM {view}")).await.rows(), rows, "{tenant} {view}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -64,7 +82,10 @@ async fn the_schema_lists_the_views_and_no_more() {
         "SELECT table_name FROM information_schema.tables WHERE table_schema <> 'information_schema' ORDER BY 1";
     let names: Vec<String> = world.lines("acme", tables).await;
     let names: Vec<&str> = names.iter().map(|n| n.split('"').nth(3).unwrap()).collect();
-    assert_eq!(names, ["agents", "alerts", "events", "ingest_ledger", "orders", "quarantine"]);
+    assert_eq!(
+        names,
+        ["agents", "alerts", "credentials", "events", "grants", "ingest_ledger", "inventory", "orders", "quarantine"]
+    );
 }
 
 /// Rows of two tenants in one frame of the log, and in one file too where `files`.

@@ -9,6 +9,7 @@ use lake::log::{Group, Log, LogConfig};
 use lake::tables::{GROUP, Lake, LakeConfig};
 use query::{Answer, Query, QueryConfig};
 use schemas::event::{self, EventRow};
+use schemas::inventory::{self, InventoryRow};
 use schemas::ledger::LedgerRow;
 
 /// 2024-10-04, noon.
@@ -44,6 +45,11 @@ impl World {
             ..LedgerRow::default()
         };
         let group = Group { events: Some(event::batch(events)), ledger: Some(ledger), ..Group::default() };
+        self.log.append(group).await.unwrap();
+    }
+
+    pub(crate) async fn append_inventory(&self, rows: &[InventoryRow]) {
+        let group = Group { inventory: Some(inventory::batch(rows)), ..Group::default() };
         self.log.append(group).await.unwrap();
     }
 
