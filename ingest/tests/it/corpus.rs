@@ -48,14 +48,14 @@ fn sources() -> &'static Sources {
 }
 
 /// A stream: its folder, its name within the corpus, and its file.
-struct Stream {
+pub(crate) struct Stream {
     folder: String,
-    name: String,
+    pub(crate) name: String,
     path: PathBuf,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
-fn streams() -> Option<Vec<Stream>> {
+pub(crate) fn streams() -> Option<Vec<Stream>> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus");
     let corpus = std::env::var_os("MUSTER_CORPUS").map_or(beside, PathBuf::from);
     if !corpus.is_dir() {

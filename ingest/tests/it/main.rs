@@ -15,3 +15,4 @@ mod fuzz;
 mod inventory;
 mod properties;
 mod support;
+mod who;
