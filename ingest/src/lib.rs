@@ -1,8 +1,10 @@
 //! From a vendor's bytes to rows: mappings, the worker that makes rows durable, and the HTTP door.
 //!
 //! - [`mapping`] reads the mapping files of `schemas/sources/` and of users, and compiles each into a plan;
+//! - `catalog` holds the mappings in force, and takes them anew when a user's file changes;
 //! - [`split`] cuts bytes into records, a bounded piece at a time;
 //! - [`normalize`] turns a piece into event rows, quarantine rows and one ledger row: pure, no clock, no IO;
+//! - [`tokens`] remembers what was said of tokens, for records that hold only their ids;
 //! - [`mask`] takes secrets out of what is stored;
 //! - [`worker`] normalizes, appends to the log and says what became of each record;
 //! - [`http`] is the door over HTTP; [`fixtures`] runs a mapping's examples; [`json`] prints what a mapping makes.
@@ -12,6 +14,7 @@
 //! ```
 //! Bad data never stops good data: a record becomes events, counted noise, or a quarantine row with a reason.
 
+mod catalog;
 pub mod config;
 pub mod context;
 pub mod fixtures;
@@ -23,13 +26,16 @@ pub mod normalize;
 mod raw;
 pub mod split;
 mod time;
+pub mod tokens;
 mod walk;
 pub mod worker;
 
+pub use catalog::InForce;
 pub use config::Config;
 pub use context::{Carrier, Context, Limits, Normalized, Outcome, Reason};
 pub use json::{event_objects, normalize_json};
 pub use mapping::{Mapping, MappingError, Sources};
-pub use normalize::{normalize, normalize_piece};
+pub use normalize::{Joins, normalize, normalize_joined, normalize_piece};
 pub use split::{Chunks, Piece, Span};
+pub use tokens::{TokenCounts, Tokens};
 pub use worker::{Admission, Ingest, IngestError, Receipt, RecordResult};

@@ -5,6 +5,8 @@
 //! - [`docs`] turns a declaration into its reference page and its JSON Schema;
 //! - [`access`] says who is asking;
 //! - [`id`] makes the ids (events, alerts, orders) and the partition of an agent;
+//! - [`registry`] is the agents that somebody declared, with their names in several systems; [`problem`] is what is wrong
+//!   with a file that people write;
 //! - [`sources`] embeds the built-in mapping files of `schemas/sources/`.
 //!
 //! No IO, no clock, no async: time and bytes are handed in. A test in `muster` keeps it so.
@@ -16,7 +18,9 @@ pub mod event;
 pub mod id;
 pub mod ledger;
 pub mod order;
+pub mod problem;
 pub mod quarantine;
+pub mod registry;
 pub mod sources;
 pub mod table;
 
@@ -24,6 +28,7 @@ pub use access::{Holder, Principal, Verb};
 pub use alert::AlertRow;
 pub use event::{EventRow, Events};
 pub use order::OrderRow;
+pub use registry::Registry;
 pub use table::{Column, Hop, Kind, RowBuilder, SchemaError, Table};
 
 /// All tables, in the order in which documentation lists them.
