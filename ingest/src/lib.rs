@@ -7,7 +7,8 @@
 //! - [`tokens`] remembers what was said of tokens, for records that hold only their ids;
 //! - [`mask`] takes secrets out of what is stored;
 //! - [`worker`] normalizes, appends to the log and says what became of each record;
-//! - [`http`] is the door over HTTP; [`fixtures`] runs a mapping's examples; [`json`] prints what a mapping makes.
+//! - [`http`] is the door over HTTP; [`fixtures`] runs a mapping's examples; [`json`] prints what a mapping makes;
+//!   [`draft`] makes a first mapping from sample records.
 //!
 //! ```text
 //! bytes ─▶ split ─▶ one SIMD parse a record ─▶ one walk over a trie of keys ─▶ columns ─▶ log.append ─▶ receipt
@@ -17,6 +18,7 @@
 mod catalog;
 pub mod config;
 pub mod context;
+pub mod draft;
 pub mod fixtures;
 pub mod http;
 pub mod json;

@@ -286,7 +286,8 @@ impl Facts {
     fn bytes(&self) -> usize {
         let texts = [&self.agent_alias, &self.agent_name, &self.user, &self.user_name, &self.user_kind];
         let texts: usize = texts.into_iter().flatten().map(String::len).sum();
-        let hop = |hop: &Hop| size_of::<Hop>() + hop.kind.len() + hop.id.len() + hop.issuer.as_ref().map_or(0, String::len);
+        let hop =
+            |hop: &Hop| size_of::<Hop>() + hop.kind.len() + hop.id.len() + hop.issuer.as_ref().map_or(0, String::len);
         let hops: usize = self.delegation.iter().map(hop).sum();
         let scopes: usize = self.scopes.iter().map(|scope| size_of::<String>() + scope.len()).sum();
         ENTRY_BYTES + self.agent.len() + texts + hops + scopes
@@ -358,7 +359,10 @@ mod tests {
         assert!(tokens.learn(token(STRONG), of("a"), 0));
         assert_eq!(tokens.recall(token(STRONG), "b", "", 0), Recalled::Conflict);
         assert!(matches!(tokens.recall(token(STRONG), "a", "u", 0), Recalled::Facts(_)));
-        assert!(tokens.learn(token(STRONG), Facts { user: Some("u".into()), ..of("a") }, 0), "a user is news, no conflict");
+        assert!(
+            tokens.learn(token(STRONG), Facts { user: Some("u".into()), ..of("a") }, 0),
+            "a user is news, no conflict"
+        );
         assert_eq!(tokens.recall(token(STRONG), "", "v", 0), Recalled::Conflict);
         assert!(!tokens.learn(token(STRONG), of("b"), 0));
         assert!(!tokens.learn(token(STRONG), of("a"), 0));

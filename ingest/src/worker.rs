@@ -12,13 +12,13 @@ use lake::log::{Group, Log, LogError, Payload};
 use schemas::Registry;
 use serde::Serialize;
 
+use crate::catalog::{Catalog, InForce};
 use crate::config::Config;
 use crate::context::{Carrier, Context, Limits, Normalized, Outcome};
-use crate::catalog::{Catalog, InForce};
 use crate::mapping::{Mapping, Sources};
 use crate::normalize::{Joins, normalize_joined};
-use crate::tokens::{TokenCounts, Tokens};
 use crate::split::{Piece, split};
+use crate::tokens::{TokenCounts, Tokens};
 
 /// How many partitions events are tagged with.
 pub const PARTITIONS: u32 = 64;

@@ -47,9 +47,8 @@ impl Sources {
     }
 
     fn add_folder(&mut self, folder: &Path, before: &Sources, errors: &mut Vec<MappingError>) {
-        let file_error = |path: &Path, error: std::io::Error| {
-            MappingError::of_file(&path.display().to_string(), error.to_string())
-        };
+        let file_error =
+            |path: &Path, error: std::io::Error| MappingError::of_file(&path.display().to_string(), error.to_string());
         let paths = match mapping_files(folder) {
             Ok(paths) => paths,
             Err(error) => {
@@ -143,7 +142,10 @@ pub(crate) fn mapping_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
         }
     }
     if paths.len() > FILES_MAX {
-        return Err(io::Error::other(format!("the folder has {} mapping files, the limit is {FILES_MAX}", paths.len())));
+        return Err(io::Error::other(format!(
+            "the folder has {} mapping files, the limit is {FILES_MAX}",
+            paths.len()
+        )));
     }
     paths.sort();
     Ok(paths)

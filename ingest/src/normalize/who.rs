@@ -75,7 +75,9 @@ pub(super) fn who(
     let (own_agent, own_user) = (!texts.agent.is_empty() && known.is_none(), !texts.user.is_empty());
     if let Some(facts) = &facts {
         filled.token = fill_who(rows, texts, facts) | fill_token(rows, facts, hops, &mut filled);
-        if filled.token && let Some(tokens) = joins.tokens {
+        if filled.token
+            && let Some(tokens) = joins.tokens
+        {
             tokens.joined();
         }
     }
@@ -156,7 +158,9 @@ fn fill_who(rows: &mut RowBuilder, texts: &mut Texts, facts: &Facts) -> bool {
         any = true;
     }
     any |= fill(rows, col::agent_name, facts.agent_name.as_deref());
-    if texts.user.is_empty() && let Some(user) = &facts.user {
+    if texts.user.is_empty()
+        && let Some(user) = &facts.user
+    {
         texts.user.push_str(user);
         any = true;
     }

@@ -8,7 +8,10 @@
 )]
 
 mod admission;
+mod catalog;
 mod corpus;
+mod draft;
 mod fixtures;
+mod joins;
 mod properties;
 mod support;

@@ -115,8 +115,7 @@ async fn rows_come_back_as_they_were() {
 
 /// The rows of a frame without a column, as a version before it wrote them.
 fn project(batch: &RecordBatch, without: &str) -> RecordBatch {
-    let columns: Vec<usize> =
-        (0..batch.num_columns()).filter(|&i| batch.schema().field(i).name() != without).collect();
+    let columns: Vec<usize> = (0..batch.num_columns()).filter(|&i| batch.schema().field(i).name() != without).collect();
     batch.project(&columns).unwrap()
 }
 

@@ -12,3 +12,4 @@ mod crash;
 mod ends;
 mod server;
 mod shape;
+mod sources;

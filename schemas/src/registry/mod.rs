@@ -10,6 +10,9 @@ use std::collections::HashMap;
 
 use crate::problem::Problem;
 
+/// So many digits of the file's digest tell its versions apart.
+const VERSION_DIGITS: usize = 12;
+
 /// One declared agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Agent {
@@ -34,6 +37,7 @@ pub struct Alias {
 /// All declared agents, by every name.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
+    version: String,
     agents: Vec<Agent>,
     names: HashMap<String, Vec<Claim>>,
 }
@@ -51,7 +55,13 @@ struct Claim {
 impl Registry {
     /// Reads a registry file; `file` names it in problems, `sources` are the sources that there are.
     pub fn parse(file: &str, text: &str, sources: &[&str]) -> Result<Registry, Vec<Problem>> {
-        read::read(file, text, sources)
+        let version = crate::id::digest([text.as_bytes()])[..VERSION_DIGITS].to_owned();
+        read::read(file, text, sources).map(|registry| Registry { version, ..registry })
+    }
+
+    /// Digest of the file's text.
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// The agent that records of `source` call `name`.
@@ -62,7 +72,7 @@ impl Registry {
     }
 
     /// The agents that any source calls `name`.
-    pub fn named(&self, tenant: &str, name: &str) -> impl Iterator<Item = &Agent> {
+    pub fn named<'a>(&'a self, tenant: &'a str, name: &str) -> impl Iterator<Item = &'a Agent> + Clone + use<'a> {
         let claims = self.names.get(name).map_or(&[][..], Vec::as_slice);
         claims.iter().filter(move |claim| self.knows(claim, tenant)).map(|claim| &self.agents[claim.agent])
     }
