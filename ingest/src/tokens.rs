@@ -7,8 +7,9 @@
 //! **When two ids are one token.** Within a tenant only. An id that nobody makes twice by accident (16 bytes and
 //! 48 bits of entropy, counted by its own characters) is one token wherever it is seen: the issuer's log and the gateway's
 //! are different sources. A shorter or plainer one (`4711`) is a token's only within one source and one instance of it.
-//! **Conflicts.** An id that is seen with two agents or two users carries nothing any more; records that hold it are
-//! flagged and counted. So a forged record can take facts away, in plain sight, and never give an agent somebody else's.
+//! **Conflicts.** Issuances of one id to two agents carry nothing any more, and a record that names another agent than the
+//! issuance did gets nothing; both are flagged and counted. So a forged record can take facts away, in plain sight, and
+//! never give an agent somebody else's. Users are not compared: systems name one person by id, mail address or login.
 //!
 //! Only ids come here, never tokens: a mapping hashes what is secret before. The log is the memory's backing: rows flagged
 //! `token_issued` teach it again after a start ([`Tokens::learn_rows`]), in log order.
@@ -66,7 +67,7 @@ pub(crate) struct Token<'a> {
 pub(crate) enum Recalled {
     Nothing,
     Facts(Arc<Facts>),
-    /// The id was seen with another agent or user.
+    /// The id was seen with another agent.
     Conflict,
 }
 
@@ -78,7 +79,7 @@ pub struct TokenCounts {
     pub bytes: usize,
     /// Events filled from them.
     pub joined: u64,
-    /// Events whose token was seen with another agent or user.
+    /// Events whose token was seen with another agent.
     pub conflicts: u64,
     /// Tokens forgotten for want of room.
     pub evicted: u64,
@@ -134,16 +135,15 @@ impl Tokens {
         [wide(high.hash_one(strong), low.hash_one(strong)), wide(high.hash_one(weak), low.hash_one(weak))]
     }
 
-    /// What was said of a token, for a record received at `now` that names `agent` and `user` (empty: it names none).
-    pub(crate) fn recall(&self, token: Token<'_>, agent: &str, user: &str, now: i64) -> Recalled {
+    /// What was said of a token, for a record received at `now` that names `agent` (empty: it names none).
+    pub(crate) fn recall(&self, token: Token<'_>, agent: &str, now: i64) -> Recalled {
         let keys = self.keys(token);
         let mut memory = self.memory();
         let Memory { entries, counts, .. } = &mut *memory;
         let fresh = |entry: &&Entry| now.saturating_sub(entry.learned_at) <= self.ttl_micros();
         let Some(entry) = keys.iter().find_map(|key| entries.get(key)).filter(fresh) else { return Recalled::Nothing };
-        let other = |known: &str, said: &str| !known.is_empty() && !said.is_empty() && known != said;
         let facts = &entry.facts;
-        if entry.conflicting || other(&facts.agent, agent) || other(facts.user.as_deref().unwrap_or(""), user) {
+        if entry.conflicting || !(agent.is_empty() || facts.agent == agent) {
             counts.conflicts += 1;
             return Recalled::Conflict;
         }
@@ -155,7 +155,7 @@ impl Tokens {
         self.memory().counts.joined += 1;
     }
 
-    /// Remembers what a record received at `now` says of its token. False: it says another agent or user than one before.
+    /// Remembers what a record received at `now` says of its token. False: it says another agent than one before.
     pub(crate) fn learn(&self, token: Token<'_>, facts: Facts, now: i64) -> bool {
         let bytes = facts.bytes();
         if bytes > FACTS_BYTES_MAX {
@@ -165,10 +165,9 @@ impl Tokens {
         let mut memory = self.memory();
         memory.forget_before(now - self.ttl_micros());
         if let Some(entry) = memory.entries.get_mut(&key) {
-            let agrees = entry.facts.agrees(&facts);
+            let agrees = entry.facts.agent == facts.agent;
             entry.conflicting |= !agrees;
-            if !agrees || entry.conflicting {
-                memory.counts.conflicts += 1;
+            if entry.conflicting {
                 return false;
             }
             let merged = Facts::clone(&entry.facts).or(facts);
@@ -260,12 +259,6 @@ impl Facts {
         }
     }
 
-    /// Whether both may be said of one token.
-    fn agrees(&self, other: &Facts) -> bool {
-        let users = self.user.as_ref().zip(other.user.as_ref());
-        self.agent == other.agent && users.is_none_or(|(a, b)| a == b)
-    }
-
     /// These facts, and the others' where these say nothing.
     fn or(self, other: Facts) -> Facts {
         let list = |own: Vec<String>, others| if own.is_empty() { others } else { own };
@@ -341,8 +334,8 @@ mod tests {
         }
         let counts = tokens.counts();
         assert_eq!((counts.entries, counts.evicted), (3, 7));
-        assert_eq!(tokens.recall(token(&format!("{STRONG}6")), "", "", 0), Recalled::Nothing);
-        assert!(matches!(tokens.recall(token(&format!("{STRONG}7")), "", "", 0), Recalled::Facts(_)));
+        assert_eq!(tokens.recall(token(&format!("{STRONG}6")), "", 0), Recalled::Nothing);
+        assert!(matches!(tokens.recall(token(&format!("{STRONG}7")), "", 0), Recalled::Facts(_)));
         let small = self::tokens(100, 1000);
         (0..10).for_each(|n| assert!(small.learn(token(&format!("{STRONG}{n}")), of("a"), 0)));
         assert!(small.counts().bytes <= 1000 && small.counts().entries == 3, "{:?}", small.counts());
@@ -350,23 +343,21 @@ mod tests {
         assert_eq!(small.counts().entries, 1, "what is older than its hours went");
         let long = Facts { scopes: vec!["s".repeat(FACTS_BYTES_MAX)], ..of("a") };
         tokens.learn(token(STRONG), long, 0);
-        assert_eq!(tokens.recall(token(STRONG), "", "", 0), Recalled::Nothing, "too large to keep");
+        assert_eq!(tokens.recall(token(STRONG), "", 0), Recalled::Nothing, "too large to keep");
     }
 
     #[test]
-    fn two_agents_or_two_users_are_a_conflict_for_good() {
+    fn two_agents_are_a_conflict_for_good() {
         let tokens = tokens(10, 1 << 20);
         assert!(tokens.learn(token(STRONG), of("a"), 0));
-        assert_eq!(tokens.recall(token(STRONG), "b", "", 0), Recalled::Conflict);
-        assert!(matches!(tokens.recall(token(STRONG), "a", "u", 0), Recalled::Facts(_)));
-        assert!(
-            tokens.learn(token(STRONG), Facts { user: Some("u".into()), ..of("a") }, 0),
-            "a user is news, no conflict"
-        );
-        assert_eq!(tokens.recall(token(STRONG), "", "v", 0), Recalled::Conflict);
+        assert_eq!(tokens.recall(token(STRONG), "b", 0), Recalled::Conflict);
+        assert!(matches!(tokens.recall(token(STRONG), "a", 0), Recalled::Facts(_)));
+        assert!(tokens.learn(token(STRONG), Facts { user: Some("u".into()), ..of("a") }, 0));
+        let Recalled::Facts(facts) = tokens.recall(token(STRONG), "", 0) else { panic!("it is known") };
+        assert_eq!(facts.user.as_deref(), Some("u"), "a second issuance adds what the first did not say");
         assert!(!tokens.learn(token(STRONG), of("b"), 0));
         assert!(!tokens.learn(token(STRONG), of("a"), 0));
-        assert_eq!(tokens.recall(token(STRONG), "", "", 0), Recalled::Conflict);
-        assert_eq!(tokens.counts().conflicts, 5);
+        assert_eq!(tokens.recall(token(STRONG), "", 0), Recalled::Conflict);
+        assert_eq!(tokens.counts().conflicts, 2, "records are counted as they ask");
     }
 }

@@ -133,7 +133,7 @@ fn recall(
         if id.is_empty() {
             continue;
         }
-        match tokens.recall(token(context, mapping, id), &texts.agent, &texts.user, context.received_at) {
+        match tokens.recall(token(context, mapping, id), &texts.agent, context.received_at) {
             Recalled::Facts(facts) => return Some(facts),
             Recalled::Conflict => {
                 filled.conflict = true;
@@ -226,7 +226,7 @@ impl Run<'_> {
         let Texts { agent, user, user_kind, token: id, effect: own_effect, outcome, .. } = &self.scratch.texts;
         let effect = if own_effect.is_empty() { effect } else { own_effect };
         let Some(tokens) = self.joins.tokens.filter(|_| !id.is_empty() && !agent.is_empty()) else { return };
-        if filled.conflict || !issues(self.mapping, record, effect, outcome, action) {
+        if !issues(self.mapping, record, effect, outcome, action) {
             return;
         }
         let terms = |index| columns.iter().find(|c| c.index == index).map_or(&[][..], |c| &c.terms);
