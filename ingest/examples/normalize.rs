@@ -18,7 +18,7 @@ fn main() -> std::io::Result<()> {
         }
     };
     let named = arguments.get(2).filter(|name| *name != "auto").and_then(|name| sources.get(name));
-    let mapping = named.or_else(|| sources.detect(&body)).expect("a source is named or recognised");
+    let mapping = named.or_else(|| sources.detect(&body).one()).expect("a source is named or recognised");
     let context = Context {
         tenant: "default",
         instance: "",

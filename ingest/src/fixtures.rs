@@ -74,9 +74,9 @@ fn check(mapping: &Mapping, file: &str, text: &str, sources: Option<&Sources>) -
         one(mapping, fixture, &mut flaws);
         if let Some(sources) = sources {
             let record = fixture["record"].as_str().unwrap_or_default();
-            let found = sources.detect(record.as_bytes()).map(|m| m.name());
-            if found != Some(mapping.name()) && fixture.get("quarantined").is_none() {
-                flaws.push(("record".to_owned(), format!("recognised as {}", found.unwrap_or("nothing"))));
+            let found = sources.detect(record.as_bytes());
+            if found.one().map(|m| m.name()) != Some(mapping.name()) && fixture.get("quarantined").is_none() {
+                flaws.push(("record".to_owned(), format!("detection: {found}")));
             }
         }
         report.passed += usize::from(flaws.is_empty());
@@ -112,6 +112,62 @@ fn place(places: &DeTable<'_>, number: usize, key: &str) -> usize {
 pub(crate) fn check_text(mapping: &Mapping, file: &str, text: &str) -> Report {
     check(mapping, file, text, None)
 }
+
+/// The records of a built-in mapping's embedded fixtures.
+pub fn records(source: &str) -> Vec<String> {
+    let fixtures = embedded(source);
+    let list = fixtures["fixture"].as_array().into_iter().flatten();
+    list.filter_map(|fixture| fixture["record"].as_str().map(str::to_owned)).collect()
+}
+
+fn embedded(source: &str) -> Value {
+    let text = schemas::sources::FIXTURES.iter().find(|(name, _)| *name == source).map_or("", |(_, text)| text);
+    toml::from_str(text).unwrap_or_default()
+}
+
+/// The embedded fixtures of a built-in mapping as a section of its reference page: each record, and what it becomes.
+pub fn page(mapping: &Mapping) -> String {
+    let fixtures = embedded(mapping.name());
+    let mut page = "\n## Examples\n".to_owned();
+    for fixture in fixtures["fixture"].as_array().into_iter().flatten() {
+        let record = fixture["record"].as_str().unwrap_or_default();
+        let normalized = normalized(mapping, record);
+        let mut became: Vec<String> = Vec::new();
+        for mut event in normalized.events.as_ref().map_or_else(Vec::new, event_objects) {
+            event.retain(|column, value| !PLACES.contains(&column.as_str()) && !value.is_null());
+            became.push(serde_json::to_string_pretty(&event).unwrap_or_default());
+        }
+        for outcome in &normalized.outcomes {
+            match outcome {
+                Outcome::Mapped { .. } => {}
+                Outcome::Noise { rule } => became.push(format!("noise: {rule}")),
+                Outcome::Quarantined { reason, detail, .. } => {
+                    became.push(format!("quarantined: {}: {detail}", reason.name()));
+                }
+            }
+        }
+        let title = fixture["title"].as_str().unwrap_or("untitled");
+        page.push_str(&format!("\n### {title}\n\n```\n{}\n```\n\nbecomes\n\n", record.trim_end()));
+        page.push_str(&format!("```json\n{}\n```\n", became.join("\n")));
+    }
+    page
+}
+
+/// Columns that say where a record was, and not what it says.
+const PLACES: [&str; 12] = [
+    "event_id",
+    "received_at",
+    "event_day",
+    "tenant",
+    "source",
+    "door",
+    "event_index",
+    "log_partition",
+    "log_offset",
+    "log_index",
+    "record",
+    "raw",
+];
 
 /// What a record becomes when it is a fixture's.
 pub(crate) fn normalized(mapping: &Mapping, record: &str) -> Normalized {

@@ -103,7 +103,7 @@ pub fn error_response(error: &IngestError) -> Response {
     let status = match error {
         IngestError::UnknownSource { .. } => StatusCode::NOT_FOUND,
         IngestError::Empty => StatusCode::BAD_REQUEST,
-        IngestError::Unrecognised => StatusCode::UNPROCESSABLE_ENTITY,
+        IngestError::Unrecognised(_) => StatusCode::UNPROCESSABLE_ENTITY,
         IngestError::Log(LogError::Overloaded(_)) => StatusCode::TOO_MANY_REQUESTS,
         IngestError::Log(LogError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
         IngestError::Log(_) => StatusCode::SERVICE_UNAVAILABLE,

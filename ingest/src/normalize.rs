@@ -19,7 +19,7 @@ use crate::mapping::Mapping;
 use crate::split::{Piece, split};
 use crate::walk::Slots;
 
-pub(crate) use record::recognises;
+pub(crate) use record::{Likeness, recognises};
 pub use who::Joins;
 
 /// Normalizes a whole body.

@@ -38,10 +38,15 @@ pub(crate) fn from_epoch(number: f64, unit: Unit) -> Option<i64> {
 pub(crate) fn from_text(text: &str, unit: Unit) -> Option<i64> {
     let text = text.trim();
     let micros = iso(text.as_bytes()).or_else(|| {
-        let number = text.parse::<f64>().ok()?;
-        from_epoch(number, unit)
+        // Fourteen digits that begin like a year of this age are a date: as milliseconds they would be one before 1971
+        // or after 2500.
+        let date = text.len() >= 14 && text.starts_with("20") && text.bytes().take(14).all(|b| b.is_ascii_digit());
+        if date && !text.bytes().nth(14).is_some_and(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        from_epoch(text.parse().ok()?, unit)
     });
-    micros.or_else(|| common_log(text)).filter(|m| (0..MICROS_MAX).contains(m))
+    micros.or_else(|| other(text)).filter(|m| (0..MICROS_MAX).contains(m))
 }
 
 /// `2024-05-06T07:08:09.123456789Z`, also with a space, without a zone (UTC), or with an offset.
@@ -99,13 +104,29 @@ fn offset(zone: &[u8]) -> Option<i64> {
     Some(sign * (hours * 3_600 + minutes * 60))
 }
 
-/// `06/Apr/2026:07:59:59 +0000`, RFC 2822, and `Apr 6, 2026 7:59:59 AM`.
-fn common_log(text: &str) -> Option<i64> {
-    let zoned = DateTime::parse_from_str(text, "%d/%b/%Y:%H:%M:%S %z").or_else(|_| DateTime::parse_from_rfc2822(text));
-    if let Ok(zoned) = zoned {
+/// Forms without a zone are UTC.
+const ZONELESS: [&str; 9] = [
+    "%Y-%m-%d %H:%M:%S%.f",
+    "%Y/%m/%d %H:%M:%S%.f",
+    "%Y%m%d%H%M%S%.f",
+    "%b %d, %Y %I:%M:%S %p",
+    "%b %d %Y %H:%M:%S%.f",
+    "%m/%d/%Y %I:%M:%S %p",
+    "%m/%d/%Y, %I:%M:%S%.f %p",
+    "%d/%b/%Y:%H:%M:%S%.f",
+    "%a %b %d %H:%M:%S %Y",
+];
+
+/// `06/Apr/2026:07:59:59 +0000`, RFC 2822, and what else logs hold.
+fn other(text: &str) -> Option<i64> {
+    let zoned = ["%d/%b/%Y:%H:%M:%S %z", "%Y-%m-%d %H:%M:%S%.f %z", "%b %d %Y %H:%M:%S%.f %z"];
+    let zoned = zoned.iter().find_map(|form| DateTime::parse_from_str(text, form).ok());
+    if let Some(zoned) = zoned.or_else(|| DateTime::parse_from_rfc2822(text).ok()) {
         return Some(zoned.timestamp_micros());
     }
-    NaiveDateTime::parse_from_str(text, "%b %d, %Y %I:%M:%S %p").ok().map(|t| t.and_utc().timestamp_micros())
+    let text = text.trim_end_matches("UTC").trim_end().replace(',', ".");
+    let read = |form: &&str| NaiveDateTime::parse_from_str(&text, &form.replace(',', ".")).ok();
+    ZONELESS.iter().find_map(read).map(|t| t.and_utc().timestamp_micros())
 }
 
 #[cfg(test)]
@@ -130,6 +151,13 @@ mod tests {
             "1775462399000000",
             "1775462399000000000",
             "Mon, 06 Apr 2026 07:59:59 +0000",
+            "4/6/2026 7:59:59 AM",
+            "4/6/2026, 7:59:59.000 AM",
+            "Apr 06 2026 07:59:59.000",
+            "20260406075959.000",
+            "2026/04/06 07:59:59",
+            "2026-04-06 7:59:59,000",
+            "2026-04-06 07:59:59.000 UTC",
         ];
         for form in forms {
             assert_eq!(micros(form), Some(second), "{form}");

@@ -6,7 +6,7 @@
 use simd_json::{Buffers, Node, StaticNode, Tape};
 
 use crate::mapping::path::Step;
-use crate::mapping::trie::{ROOT, Slot, Trie};
+use crate::mapping::trie::{NodeId, ROOT, Slot, Trie};
 
 /// What the walk found for a path.
 #[derive(Debug, Default)]
@@ -26,8 +26,10 @@ pub(crate) struct Slots {
     /// Further values of paths that pick several elements.
     pub(crate) more: Vec<(Slot, Found)>,
     touched: Vec<Slot>,
-    /// Where the array stands whose elements become one event each.
-    pub(crate) exploded: Option<usize>,
+    /// The node and place of the array or object whose elements become events.
+    pub(crate) exploded: Option<(NodeId, usize)>,
+    /// Where the array stands whose elements go with the exploded ones.
+    pub(crate) beside: Option<usize>,
 }
 
 /// Nested JSON in nested JSON stops here.
@@ -45,7 +47,8 @@ pub(crate) fn size(node: &Node<'_>) -> usize {
 struct Place<'a, 't> {
     trie: &'a Trie,
     tape: &'a [Node<'t>],
-    explode: Option<u32>,
+    explode: &'a [NodeId],
+    beside: Option<NodeId>,
     nested: u8,
 }
 
@@ -57,28 +60,42 @@ impl Slots {
         }
         self.more.clear();
         self.exploded = None;
+        self.beside = None;
     }
 
-    /// Walks the object at `at`. `explode` is the node whose array is left for the caller.
-    pub(crate) fn walk(&mut self, trie: &Trie, tape: &[Node<'_>], at: usize, explode: Option<u32>) {
-        let place = Place { trie, tape, explode, nested: 0 };
-        self.object(&place, at, ROOT);
+    /// Walks the object at `at`. What stands at the nodes `explode` and `beside` is left for the caller.
+    pub(crate) fn walk(&mut self, trie: &Trie, tape: &[Node<'_>], explode: &[NodeId], beside: Option<NodeId>) {
+        let place = Place { trie, tape, explode, beside, nested: 0 };
+        self.object(&place, 0, ROOT);
     }
 
-    /// Walks one element of the exploded array; [`undo`](Self::undo) takes back what it found.
+    /// What was found so far, for [`undo`](Self::undo).
+    pub(crate) fn mark(&self) -> (usize, usize) {
+        (self.touched.len(), self.more.len())
+    }
+
+    /// Walks one element of the array of `node`; `explode` is left for the caller.
     pub(crate) fn walk_element(
         &mut self,
-        trie: &Trie,
-        tape: &[Node<'_>],
+        (trie, tape): (&Trie, &[Node<'_>]),
         at: usize,
-        node: u32,
+        node: NodeId,
         number: usize,
-    ) -> (usize, usize) {
-        let mark = (self.touched.len(), self.more.len());
-        let place = Place { trie, tape, explode: None, nested: 0 };
+        explode: &[NodeId],
+    ) {
+        let place = Place { trie, tape, explode, beside: None, nested: 0 };
         self.object(&place, at, node);
         self.element(&place, at, node, number);
-        mark
+    }
+
+    /// Walks the value of an entry of an exploded object.
+    pub(crate) fn walk_entry(&mut self, (trie, tape): (&Trie, &[Node<'_>]), at: usize, node: NodeId) {
+        self.value(&Place { trie, tape, explode: &[], beside: None, nested: 0 }, at, node);
+    }
+
+    /// Puts a text that stands in no value: the key of an entry.
+    pub(crate) fn put_text(&mut self, slot: Slot, text: &str) {
+        self.put(slot, Found::Text(text.to_owned()));
     }
 
     pub(crate) fn undo(&mut self, mark: (usize, usize)) {
@@ -103,8 +120,13 @@ impl Slots {
     }
 
     fn value(&mut self, place: &Place<'_, '_>, at: usize, node: u32) {
-        if place.explode == Some(node) {
-            self.exploded = Some(at);
+        let holds_elements = matches!(place.tape[at], Node::Array { .. } | Node::Object { .. });
+        if holds_elements && place.nested == 0 && (place.beside == Some(node) || place.explode.contains(&node)) {
+            if place.beside == Some(node) {
+                self.beside = Some(at);
+            } else if self.exploded.is_none() {
+                self.exploded = Some((node, at));
+            }
             return;
         }
         let wanted = &place.trie.nodes[node as usize];
@@ -119,6 +141,7 @@ impl Slots {
                 self.object(place, at, node);
                 self.element(place, at, node, 0);
             }
+            Node::Array { .. } if place.trie.is_wrapped(node) => {}
             Node::Array { len, .. } => self.array(place, at, node, len),
             Node::String(text) => self.nested(place, text, node),
             Node::Static(_) => {}
@@ -203,7 +226,7 @@ impl Slots {
         let mut bytes = text.as_bytes().to_vec();
         let mut tape = Tape(Vec::new());
         if simd_json::fill_tape(&mut bytes, &mut Buffers::default(), &mut tape).is_ok() {
-            let inner = Place { trie: place.trie, tape: &tape.0, explode: None, nested: place.nested + 1 };
+            let inner = Place { trie: place.trie, tape: &tape.0, explode: &[], beside: None, nested: place.nested + 1 };
             self.value(&inner, 0, node);
         }
     }

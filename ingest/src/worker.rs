@@ -101,8 +101,8 @@ pub struct RecordResult {
 pub enum IngestError {
     #[error("there is no source `{name}`{near}")]
     UnknownSource { name: String, near: String },
-    #[error("no source recognises these records; name one")]
-    Unrecognised,
+    #[error("{0}")]
+    Unrecognised(String),
     #[error("the body holds no record")]
     Empty,
     #[error(transparent)]
@@ -170,7 +170,8 @@ impl Ingest {
         let sources = self.catalog.sources();
         if source == "auto" {
             let sample = &body[..body.len().min(SAMPLE_BYTES_MAX)];
-            return sources.detect(sample).cloned().ok_or(IngestError::Unrecognised);
+            let found = sources.detect(sample);
+            return found.one().cloned().ok_or_else(|| IngestError::Unrecognised(found.to_string()));
         }
         let unknown = || IngestError::UnknownSource { name: source.to_owned(), near: sources.nearest(source) };
         sources.get(source).cloned().ok_or_else(unknown)

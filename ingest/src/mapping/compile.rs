@@ -11,20 +11,25 @@ use super::error::{MappingError, nearest};
 use super::expr::{Condition, Source, Subject, Table, Term, Test};
 use super::function::{FUNCTIONS, Function};
 use super::path;
+use super::path::Step;
 use super::trie::{NodeId, Slot, Trie};
-use super::{About, Case, Class, ColumnPlan, Delegation, HopPlan, Mapping, Noise, TextFormat};
+use super::{About, Case, Class, ColumnPlan, Delegation, Explode, HopPlan, Level, Mapping, Noise};
 use crate::mask::Masker;
+use crate::text::{Pairs, TextFormat};
 use crate::time::Unit;
 
 type Node<'i> = Spanned<DeValue<'i>>;
 
 const KEYS: &[&str] = &[
     "title",
+    "systems",
+    "verified",
     "about",
     "unique_id",
     "flattened",
     "absent",
     "explode",
+    "beside",
     "mask",
     "framing",
     "recognise",
@@ -107,12 +112,16 @@ impl<'a> Compiler<'a> {
         self.keys(root, "", KEYS);
         self.flattened = self.bool(root.get("flattened"), "flattened");
         self.read_tables(root.get("tables"));
-        let explode =
-            self.text(root.get("explode"), "explode").and_then(|(text, at)| self.node_of(&text, at, "explode"));
+        let explode = self.explode(root.get("explode"));
+        let beside = self.text(root.get("beside"), "beside").and_then(|(text, at)| self.node_of(&text, at, "beside"));
         let columns = self.columns(root.get("columns"), "columns");
-        let framing = self.table(root.get("framing"), "framing", &["envelopes", "text"]);
+        let framing = self.table(root.get("framing"), "framing", &["envelopes", "wrapped", "text", "lines"]);
         let envelopes = self.envelopes(framing.and_then(|f| f.get("envelopes")));
         let formats = self.formats(framing.and_then(|f| f.get("text")));
+        let lines = self.paths(framing.and_then(|f| f.get("lines")), "framing.lines");
+        for (steps, _) in self.steps(framing.and_then(|f| f.get("wrapped")), "framing.wrapped") {
+            self.trie.wrap(&steps);
+        }
         let flags = self.table(root.get("flags"), "flags", &["no_expiry", "no_owner"]);
         let flag = |c: &mut Self, key| flags.and_then(|f| f.get(key)).map(|v| c.conditions(v, key));
         let (no_expiry, no_owner) = (flag(self, "no_expiry"), flag(self, "no_owner"));
@@ -121,14 +130,21 @@ impl<'a> Compiler<'a> {
             file: self.file.to_owned(),
             version: super::version_of(self.text),
             title: self.text(root.get("title"), "title").map_or_else(|| name.to_owned(), |(text, _)| text),
+            systems: root.get("systems").map_or_else(Vec::new, |v| self.strings(v, "systems")),
+            verified: self.text(root.get("verified"), "verified").map(|(text, _)| text),
             about: self.about(root.get("about")),
+            column_texts: self.column_texts(root),
             unique_id: self.bool(root.get("unique_id"), "unique_id"),
             flattened: self.flattened,
             absent: root.get("absent").map_or_else(default_absent, |v| self.strings(v, "absent")),
+            explode_first: explode.iter().map(|e| e.levels[0].node).collect(),
             explode,
+            beside,
+            key_slot: None,
             array_keys: envelopes.iter().filter(|(_, path)| path.len() == 1).map(|(_, path)| path[0].clone()).collect(),
             envelopes,
             formats,
+            lines,
             recognise: self.each(root.get("recognise"), "recognise", |c, v| Some(c.conditions(v, "recognise"))),
             noise: self.each(root.get("noise"), "noise", Self::noise),
             cases: self.each(root.get("cases"), "cases", Self::case),
@@ -152,6 +168,7 @@ impl<'a> Compiler<'a> {
             case.columns.extend(mapping.columns.iter().filter(|c| !own.contains(&c.index)).cloned());
             case.columns.sort_by_key(|c| c.index);
         }
+        mapping.key_slot = Some(self.slot("$key", 0, "explode"));
         self.trie.seal();
         mapping.trie = std::mem::replace(&mut self.trie, Trie::new());
         mapping.tables = std::mem::take(&mut self.tables);
@@ -289,19 +306,101 @@ impl<'a> Compiler<'a> {
             .collect()
     }
 
+    fn steps(&mut self, value: Option<&Node<'_>>, key: &str) -> Vec<(Vec<Step>, usize)> {
+        let Some(value) = value else { return Vec::new() };
+        let at = value.span().start;
+        let mut found = Vec::new();
+        for text in self.strings(value, key) {
+            match path::parse(&text) {
+                Ok(steps) => found.push((steps, at)),
+                Err(message) => self.error(at, key, format!("`{text}`: {message}")),
+            }
+        }
+        found
+    }
+
+    fn paths(&mut self, value: Option<&Node<'_>>, key: &str) -> Vec<Slot> {
+        self.steps(value, key).iter().map(|(steps, _)| self.trie.slot(steps, false)).collect()
+    }
+
+    /// `a[].b`, `a[].b.*`: a level for each array on the way, and one for the last key.
+    fn explode(&mut self, value: Option<&Node<'_>>) -> Vec<Explode> {
+        let mut all = Vec::new();
+        for (steps, at) in self.steps(value, "explode") {
+            let entries = steps.last() == Some(&Step::Key("*".to_owned()));
+            let steps = if entries { &steps[..steps.len() - 1] } else { &steps[..] };
+            let steps = if steps.last() == Some(&Step::All) { &steps[..steps.len() - 1] } else { steps };
+            if !matches!(steps.last(), Some(Step::Key(_))) {
+                self.error(at, "explode", "expected a path of keys and `[]` that ends in a key");
+                continue;
+            }
+            let mut levels = Vec::new();
+            for end in 1..=steps.len() {
+                if matches!(steps[end - 1], Step::Key(_)) && (end == steps.len() || steps[end] == Step::All) {
+                    levels.push(Level { node: self.trie.node(&steps[..end], false), entry: None });
+                }
+            }
+            if let (true, Some(last)) = (entries, levels.last_mut()) {
+                let entry = [steps, &[Step::Key("*".to_owned())]].concat();
+                last.entry = Some(self.trie.node(&entry, false));
+            }
+            all.push(Explode { levels });
+        }
+        all
+    }
+
+    /// What each column is made of, as the file spells it.
+    fn column_texts(&self, root: &DeTable<'_>) -> Vec<(String, String)> {
+        let tables = std::iter::once(root.get("columns")).chain(
+            root.get("cases")
+                .and_then(|v| v.get_ref().as_array())
+                .into_iter()
+                .flatten()
+                .map(|case| case.get_ref().as_table().and_then(|t| t.get("columns"))),
+        );
+        let mut texts = Vec::new();
+        for (key, value) in tables.flatten().filter_map(|v| v.get_ref().as_table()).flat_map(|t| t.iter()) {
+            let text = self.text.get(value.span()).unwrap_or_default();
+            texts.push((key.get_ref().to_string(), text.split_whitespace().collect::<Vec<_>>().join(" ")));
+        }
+        texts
+    }
+
     fn formats(&mut self, value: Option<&Node<'_>>) -> Vec<TextFormat> {
         self.each(value, "framing.text", |c, item| {
-            let table = c.table(Some(item), "framing.text", &["name", "regex"])?;
+            let table = c.table(Some(item), "framing.text", &["name", "regex", "pairs"])?;
             let (name, _) = c.text(table.get("name"), "framing.text.name")?;
             let (pattern, at) = c.text(table.get("regex"), "framing.text.regex")?;
+            let pairs = table.get("pairs").and_then(|v| c.pairs(v));
+            let line_bytes_min =
+                regex_syntax::parse(&pattern).ok().and_then(|r| r.properties().minimum_len()).unwrap_or(0);
             match Regex::new(&pattern) {
-                Ok(regex) => Some(TextFormat { name, regex }),
+                Ok(regex) => {
+                    if let Some((group, _)) =
+                        pairs.as_ref().filter(|p| !regex.capture_names().flatten().any(|n| n == p.0))
+                    {
+                        c.error(at, "framing.text.pairs", format!("the expression has no group `{group}`"));
+                    }
+                    Some(TextFormat { name, regex, line_bytes_min, pairs })
+                }
                 Err(error) => {
                     c.error(at, "framing.text.regex", error.to_string());
                     None
                 }
             }
         })
+    }
+
+    fn pairs(&mut self, value: &Node<'_>) -> Option<(String, Pairs)> {
+        let table = self.table(Some(value), "framing.text.pairs", &["group", "form"])?;
+        let (group, _) = self.text(table.get("group"), "framing.text.pairs.group")?;
+        let (name, at) = self.text(table.get("form"), "framing.text.pairs.form")?;
+        let form = Pairs::FORMS.iter().find(|(known, _)| *known == name);
+        if form.is_none() {
+            let known: Vec<&str> = Pairs::FORMS.iter().map(|(known, _)| *known).collect();
+            self.error(at, "framing.text.pairs.form", format!("`{name}` is not one of: {}", known.join(", ")));
+        }
+        form.map(|(_, form)| (group, *form))
     }
 
     fn noise(&mut self, item: &Node<'_>) -> Option<Noise> {
@@ -377,15 +476,18 @@ impl<'a> Compiler<'a> {
     }
 
     fn delegation(&mut self, value: Option<&Node<'_>>) -> Option<Delegation> {
-        let table = self.table(value, "delegation", &["claims", "hops"])?;
-        let claims = self.text(table.get("claims"), "delegation.claims");
-        let claims = claims.map(|(path, at)| self.slot(&path, at, "delegation.claims"));
+        let table = self.table(value, "delegation", &["claims", "jwt", "list", "hops"])?;
+        let mut place = |key: &str| {
+            let name = format!("delegation.{key}");
+            self.text(table.get(key), &name).map(|(path, at)| self.slot(&path, at, &name))
+        };
+        let (claims, jwt, list) = (place("claims"), place("jwt"), place("list"));
         let hops = self.each(table.get("hops"), "delegation.hops", |c, item| {
             let hop = c.table(Some(item), "delegation.hops", &["kind", "id", "issuer"])?;
             let part = |c: &mut Self, key: &str| hop.get(key).map_or_else(Vec::new, |v| c.terms(v, "delegation.hops"));
             Some(HopPlan { kind: part(c, "kind"), id: part(c, "id"), issuer: part(c, "issuer") })
         });
-        Some(Delegation { claims, hops })
+        Some(Delegation { claims, jwt, list, hops })
     }
 
     // Conditions and terms.
@@ -533,6 +635,9 @@ impl<'a> Compiler<'a> {
             "lower" => Function::Lower,
             "url_path" => Function::UrlPath,
             "route" => Function::Route,
+            "upper" => Function::Upper,
+            "replace" => Function::Replace(first, words[1].clone()),
+            "pad" => Function::Pad(first.parse().map_err(|_| "the argument is a number")?),
             "times" => Function::Times(first.parse().map_err(|_| "the argument is a number")?),
             "lookup" => {
                 let near = || nearest(&first, self.table_names.iter().map(String::as_str));

@@ -218,7 +218,7 @@ impl<'a> Record<'a, '_> {
     }
 
     /// The first value of a slot that is one.
-    fn slot(&self, slot: Slot) -> Value<'a> {
+    pub(crate) fn slot(&self, slot: Slot) -> Value<'a> {
         match &self.slots.first[slot as usize] {
             Found::Nothing => Value::None,
             first => match self.scalar(first) {

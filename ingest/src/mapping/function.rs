@@ -25,6 +25,10 @@ pub(crate) enum Function {
     StripPrefix(String),
     StripSuffix(String),
     Lower,
+    Upper,
+    Replace(String, String),
+    /// Zeros on the left, up to so many characters.
+    Pad(usize),
     /// The path of a URL: no scheme, host, query or fragment.
     UrlPath,
     /// A path with ids as `{id}`.
@@ -55,6 +59,9 @@ pub(crate) const FUNCTIONS: &[(&str, usize, &str)] = &[
     ("strip_prefix", 1, "without this beginning"),
     ("strip_suffix", 1, "without this end"),
     ("lower", 0, "in lower case"),
+    ("upper", 0, "in upper case"),
+    ("replace", 2, "each occurrence of a text replaced by another"),
+    ("pad", 1, "zeros on the left, up to so many characters"),
     ("url_path", 0, "the path of a URL, without the query"),
     ("route", 0, "a path with ids in it as `{id}`"),
     ("times", 1, "multiplied by a number"),
@@ -83,6 +90,9 @@ impl Function {
             Function::Jwt(claim) => decoded(value, jwt_payload, claim),
             Function::Base64(key) => decoded(value, decode64, key),
             Function::Lower => cut(value, |text| Some(Cow::Owned(text.to_lowercase()))),
+            Function::Upper => cut(value, |text| Some(Cow::Owned(text.to_uppercase()))),
+            Function::Replace(from, to) => cut(value, |text| Some(Cow::Owned(text.replace(from.as_str(), to)))),
+            Function::Pad(width) => cut(value, |text| Some(Cow::Owned(format!("{text:0>width$}")))),
             Function::Route => cut(value, |text| Some(route(text))),
             Function::Ip => cut(value, |text| Some(Cow::Borrowed(address(text)))),
             Function::IpOnly => {

@@ -8,6 +8,7 @@ mod compile;
 mod error;
 pub(crate) mod expr;
 pub(crate) mod function;
+mod page;
 pub(crate) mod path;
 mod sources;
 pub(crate) mod trie;
@@ -19,11 +20,12 @@ use schemas::table::Kind;
 
 pub use error::MappingError;
 pub(crate) use error::nearest;
-pub use sources::Sources;
 pub(crate) use sources::mapping_files;
+pub use sources::{Detection, Sources};
 
 use crate::mask::Masker;
 use crate::normalize::Scratch;
+use crate::text::TextFormat;
 use expr::{Condition, Record, Table, Term};
 use trie::{NodeId, Slot, Trie};
 
@@ -33,15 +35,28 @@ pub struct Mapping {
     file: String,
     version: String,
     title: String,
+    systems: Vec<String>,
+    verified: Option<String>,
     about: About,
+    /// Each column, and the terms it is made of as the file spells them.
+    column_texts: Vec<(String, String)>,
     pub(crate) unique_id: bool,
     flattened: bool,
     pub(crate) absent: Vec<String>,
-    pub(crate) explode: Option<NodeId>,
+    /// Ways in which a record holds several events; the first that the record has counts.
+    pub(crate) explode: Vec<Explode>,
+    /// The first level of each of `explode`.
+    pub(crate) explode_first: Vec<NodeId>,
+    /// An array whose elements go with those of the first exploded one, by number.
+    pub(crate) beside: Option<NodeId>,
+    /// Where the key of an exploded object's entry is put.
+    pub(crate) key_slot: Option<Slot>,
     /// Where records stand inside a wrapping object.
     pub(crate) envelopes: Vec<(Slot, Vec<String>)>,
     array_keys: Vec<String>,
     pub(crate) formats: Vec<TextFormat>,
+    /// Fields of a JSON record that may hold a text line of one of `formats`.
+    pub(crate) lines: Vec<Slot>,
     pub(crate) recognise: Vec<Vec<Condition>>,
     pub(crate) noise: Vec<Noise>,
     pub(crate) cases: Vec<Case>,
@@ -71,9 +86,17 @@ struct About {
     caveats: Vec<String>,
 }
 
-pub(crate) struct TextFormat {
-    pub(crate) name: String,
-    pub(crate) regex: Regex,
+/// The arrays, outermost first, whose elements become events.
+#[derive(Debug)]
+pub(crate) struct Explode {
+    pub(crate) levels: Vec<Level>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Level {
+    pub(crate) node: NodeId,
+    /// The node of an entry's value, where it is an object whose entries become events.
+    pub(crate) entry: Option<NodeId>,
 }
 
 pub(crate) struct Noise {
@@ -98,6 +121,10 @@ pub(crate) struct ColumnPlan {
 pub(crate) struct Delegation {
     /// An object with `sub` and nested `act` (RFC 8693 section 4.1).
     pub(crate) claims: Option<Slot>,
+    /// A JWT whose payload holds such claims.
+    pub(crate) jwt: Option<Slot>,
+    /// An array of `{kind, id, issuer}`, root first.
+    pub(crate) list: Option<Slot>,
     /// Hops that the mapping spells out, root first; taken where two or more are there.
     pub(crate) hops: Vec<HopPlan>,
 }
@@ -159,33 +186,14 @@ impl Mapping {
         &self.title
     }
 
-    /// The reference page, in Markdown.
-    pub fn describe(&self) -> String {
-        let About { agent, user, delegation, credential, caveats } = &self.about;
-        let mut page = format!("# {} (`{}`)\n\n| | where it comes from |\n| --- | --- |\n", self.title, self.name);
-        for (what, text) in [("agent", agent), ("user", user), ("delegation", delegation), ("credential", credential)] {
-            page.push_str(&format!("| {what} | {} |\n", if text.is_empty() { "not in these records" } else { text }));
-        }
-        let id = if self.unique_id { "the vendor's record id" } else { "the record's place in its file or request" };
-        page.push_str(&format!("\nAn event's id rests on {id}.\n"));
-        let envelopes: Vec<String> = self.envelopes.iter().map(|(_, path)| format!("`{}`", path.join("."))).collect();
-        page.push_str("\n## Accepted forms\n\n- JSON lines, or a JSON array of records\n");
-        if !envelopes.is_empty() {
-            page.push_str(&format!("- records wrapped in {}\n", envelopes.join(", ")));
-        }
-        if self.flattened {
-            page.push_str("- the flattened Log Analytics export (`actor_id_s` for `actor.id`)\n");
-        }
-        self.formats.iter().for_each(|f| page.push_str(&format!("- text lines of the form `{}`\n", f.name)));
-        if !self.noise.is_empty() {
-            page.push_str("\n## Noise: counted by rule, not kept as events\n\n");
-            self.noise.iter().for_each(|n| page.push_str(&format!("- `{}`: {}\n", n.name, n.doc)));
-        }
-        if !caveats.is_empty() {
-            page.push_str("\n## Caveats\n\n");
-            caveats.iter().for_each(|c| page.push_str(&format!("- {c}\n")));
-        }
-        page
+    /// The systems whose records it reads.
+    pub fn systems(&self) -> &[String] {
+        &self.systems
+    }
+
+    /// Against what it was checked; none where no real record with a known result was to be had.
+    pub fn verified(&self) -> Option<&str> {
+        self.verified.as_deref()
     }
 
     /// The columns of the record's case.

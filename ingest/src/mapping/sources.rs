@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Mapping, MappingError, nearest, version_of};
-use crate::normalize::recognises;
+use crate::normalize::{Likeness, recognises};
 use crate::split::{Piece, split};
 
 /// Mappings by name.
@@ -24,6 +24,8 @@ const FILES_MAX: usize = 1000;
 
 /// So many records of a sample are looked at.
 const SAMPLE_RECORDS_MAX: usize = 20;
+/// So many sources are named as having come close.
+const CLOSE_MAX: usize = 3;
 
 impl Sources {
     /// The built-in mappings, and those of `user_folder` (every `*.toml` there is one).
@@ -115,20 +117,69 @@ impl Sources {
         nearest(name, self.by_name.keys().map(String::as_str))
     }
 
-    /// The mapping that recognises most records of a sample; among equals the one that asks for most.
-    pub fn detect(&self, sample: &[u8]) -> Option<&Arc<Mapping>> {
-        let mut best: Option<((usize, usize), &Arc<Mapping>)> = None;
+    /// Whose records a sample holds: the mapping that recognises most of them; among equals the one that asks for most.
+    pub fn detect(&self, sample: &[u8]) -> Detection<'_> {
+        let mut found: Vec<((usize, usize), &Arc<Mapping>)> = Vec::new();
+        let mut close: Vec<(Likeness, &Arc<Mapping>)> = Vec::new();
         for mapping in self.iter() {
             let Piece { records, .. } = split(sample, mapping.array_keys());
-            let records = records.iter().take(SAMPLE_RECORDS_MAX);
-            let score = records
-                .filter_map(|r| recognises(mapping, &sample[r.start..r.end]))
-                .fold((0, 0), |sum, asked| (sum.0 + 1, sum.1 + asked));
-            if score.0 > 0 && best.as_ref().is_none_or(|(found, _)| score > *found) {
-                best = Some((score, mapping));
+            let likenesses: Vec<Likeness> =
+                records.iter().take(SAMPLE_RECORDS_MAX).map(|r| recognises(mapping, &sample[r.start..r.end])).collect();
+            let own = likenesses.iter().filter(|l| l.is_own).fold((0, 0), |sum, l| (sum.0 + 1, sum.1 + l.asked));
+            if own.0 > 0 {
+                found.push((own, mapping));
+            }
+            close.extend(likenesses.into_iter().max().filter(|l| l.met > 0).map(|l| (l, mapping)));
+        }
+        let best = found.iter().map(|(score, _)| *score).max();
+        found.retain(|(score, _)| Some(*score) == best);
+        match found[..] {
+            [(_, mapping)] => Detection::One(mapping),
+            [] => {
+                close.sort_by_key(|(l, _)| (l.asked - l.met, usize::MAX - l.met));
+                close.truncate(CLOSE_MAX);
+                Detection::None(close.into_iter().map(|(l, m)| (m, l.met, l.asked)).collect())
+            }
+            _ => Detection::Ambiguous(found.into_iter().map(|(_, mapping)| mapping).collect()),
+        }
+    }
+}
+
+/// Whose records a sample holds.
+#[derive(Clone, Debug)]
+pub enum Detection<'a> {
+    One(&'a Arc<Mapping>),
+    /// Several mappings fit equally well.
+    Ambiguous(Vec<&'a Arc<Mapping>>),
+    /// None fits; those that came close, with how many of how many conditions held.
+    None(Vec<(&'a Arc<Mapping>, usize, usize)>),
+}
+
+impl<'a> Detection<'a> {
+    pub fn one(&self) -> Option<&'a Arc<Mapping>> {
+        match self {
+            Detection::One(mapping) => Some(mapping),
+            _ => None,
+        }
+    }
+}
+
+/// Why no source was found, for the one who sent the records.
+impl std::fmt::Display for Detection<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Detection::One(mapping) => write!(f, "these are records of `{}`", mapping.name()),
+            Detection::Ambiguous(fitting) => {
+                let names: Vec<String> = fitting.iter().map(|m| format!("`{}`", m.name())).collect();
+                write!(f, "the records fit {} equally well; name the source", names.join(" and "))
+            }
+            Detection::None(close) if close.is_empty() => f.write_str("no source recognises these records; name one"),
+            Detection::None(close) => {
+                let near: Vec<String> =
+                    close.iter().map(|(m, met, of)| format!("`{}` ({met} of {of} telling fields)", m.name())).collect();
+                write!(f, "no source recognises these records; closest: {}; name one", near.join(", "))
             }
         }
-        best.map(|(_, mapping)| mapping)
     }
 }
 

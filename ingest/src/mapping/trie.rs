@@ -28,6 +28,8 @@ pub(crate) struct Pick {
 pub(crate) struct Trie {
     pub(crate) nodes: Vec<Node>,
     pub(crate) slots: usize,
+    /// Objects in which a record may stand whole.
+    wrapped: Vec<NodeId>,
 }
 
 impl Node {
@@ -46,7 +48,7 @@ const FLATTENED_SUFFIXES: [&str; 5] = ["_s", "_d", "_b", "_t", "_g"];
 
 impl Trie {
     pub(crate) fn new() -> Trie {
-        Trie { nodes: vec![Node::default()], slots: 0 }
+        Trie { nodes: vec![Node::default()], slots: 0, wrapped: Vec::new() }
     }
 
     /// The slot of a path, made where it is new.
@@ -95,8 +97,26 @@ impl Trie {
         next
     }
 
+    /// A record may stand whole in the object at this path.
+    pub(crate) fn wrap(&mut self, steps: &[Step]) {
+        let node = self.node(steps, false);
+        self.wrapped.push(node);
+    }
+
+    /// Whether a record may stand whole here; several of them in an array do not.
+    pub(crate) fn is_wrapped(&self, node: NodeId) -> bool {
+        self.wrapped.contains(&node)
+    }
+
     /// Call once all paths are in: makes the keys quick to look up.
     pub(crate) fn seal(&mut self) {
+        let root: Vec<(Box<[u8]>, NodeId)> =
+            self.nodes[ROOT as usize].keys.entries.iter().map(|k| (k.text.clone(), k.node)).collect();
+        for node in &self.wrapped {
+            for (text, child) in &root {
+                self.nodes[*node as usize].keys.insert_bytes(text, *child);
+            }
+        }
         for node in &mut self.nodes {
             node.keys.seal();
         }
@@ -122,7 +142,10 @@ struct Key {
 impl Keys {
     fn insert(&mut self, key: &str, node: NodeId) {
         assert!(self.starts.is_empty(), "keys are inserted before they are sealed");
-        let text = key.as_bytes();
+        self.insert_bytes(key.as_bytes(), node);
+    }
+
+    fn insert_bytes(&mut self, text: &[u8], node: NodeId) {
         if !self.entries.iter().any(|k| k.text.eq_ignore_ascii_case(text)) {
             self.entries.push(Key { tag: tag(text), node, text: text.into() });
         }

@@ -6,16 +6,18 @@ use ahash::AHashMap;
 use schemas::event::col;
 use schemas::table::{Hop, Kind};
 use schemas::{RowBuilder, id};
-use simd_json::Node;
+use simd_json::{Buffers, Node, Tape};
 
 use super::record::Walked;
 use super::who::{self, Filled};
 use super::{MEMORY_MAX, Memory, Refusal, Run, Texts};
 use crate::context::Reason;
 use crate::mapping::expr::{Record, Value};
+use crate::mapping::function::jwt_payload;
+use crate::mapping::trie::Slot;
 use crate::mapping::{ColumnPlan, Delegation, Mapping};
 use crate::time::{self, Unit};
-use crate::walk::{key_of, text_of};
+use crate::walk::{key_of, size, text_of};
 
 /// A time so much later than its receipt is flagged.
 const AHEAD_MICROS_MAX: i64 = 600 * 1_000_000;
@@ -294,6 +296,12 @@ fn flags(
 
 /// The chain of delegation, root first: from claims with `act`, else from what the mapping spells out.
 fn hops<'a>(delegation: &'a Delegation, record: &Record<'a, '_>) -> Vec<Hop> {
+    if let Some(chain) = delegation.jwt.and_then(|slot| jwt_hops(record, slot)) {
+        return chain;
+    }
+    if let Some(list) = delegation.list.and_then(|slot| record.container(slot)) {
+        return listed_hops(record.tape, list);
+    }
     if let Some(claims) = delegation.claims.and_then(|slot| record.container(slot)) {
         let chain = claim_hops(record.tape, claims);
         if !chain.is_empty() {
@@ -308,6 +316,29 @@ fn hops<'a>(delegation: &'a Delegation, record: &Record<'a, '_>) -> Vec<Hop> {
         chain.push(Hop { kind, id: id.into_owned(), issuer });
     }
     if chain.len() > 1 { chain } else { Vec::new() }
+}
+
+/// The chain that the payload of a JWT names.
+fn jwt_hops(record: &Record<'_, '_>, slot: Slot) -> Option<Vec<Hop>> {
+    let mut payload = jwt_payload(&record.slot(slot).into_text()?)?;
+    let mut tape = Tape(Vec::new());
+    simd_json::fill_tape(&mut payload, &mut Buffers::default(), &mut tape).ok()?;
+    Some(claim_hops(&tape.0, 0)).filter(|chain| !chain.is_empty())
+}
+
+/// A chain that the record spells out, root first.
+fn listed_hops(tape: &[Node<'_>], list: usize) -> Vec<Hop> {
+    let Node::Array { len, .. } = tape[list] else { return Vec::new() };
+    let mut at = list + 1;
+    let mut chain = Vec::new();
+    for _ in 0..len.min(HOPS_MAX) {
+        if let Some(id) = text_of(tape, at, "id") {
+            let kind = text_of(tape, at, "kind").unwrap_or("unknown").to_owned();
+            chain.push(Hop { kind, id: id.to_owned(), issuer: text_of(tape, at, "issuer").map(str::to_owned) });
+        }
+        at += size(&tape[at]);
+    }
+    chain
 }
 
 /// RFC 8693 section 4.1: `sub` is the root, the outermost `act` the current actor, nested ones came before it.

@@ -38,7 +38,7 @@ fn the_corpus_agrees() {
             let body = std::fs::read(&path).expect("a stream");
             let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();
             let mapping = sources.get(source).expect("the source is built in");
-            assert_eq!(sources.detect(&body).map(|m| m.name()), Some(source), "{stem}");
+            assert_eq!(sources.detect(&body).one().map(|m| m.name()), Some(source), "{stem}");
             let found = normalize(mapping, &body, &context(&file()), &Limits::default());
             let kept = found.outcomes.iter().filter(|o| matches!(o, Outcome::Quarantined { .. })).count();
             let allowed = FRAGMENTS.iter().find(|(name, _)| *name == stem).map_or(0, |(_, count)| *count);

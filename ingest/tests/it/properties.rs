@@ -5,9 +5,14 @@ use proptest::prelude::*;
 
 use crate::support::{context, file};
 
+pub(crate) fn sources() -> &'static Sources {
+    static SOURCES: std::sync::LazyLock<Sources> =
+        std::sync::LazyLock::new(|| Sources::load(None).expect("the built-in mappings are right"));
+    &SOURCES
+}
+
 fn run(name: &str, body: &[u8]) -> Normalized {
-    let sources = Sources::load(None).expect("the built-in mappings are right");
-    let mapping = sources.get(name).expect("the source is built in");
+    let mapping = sources().get(name).expect("the source is built in");
     let found = normalize(mapping, body, &context(&file()), &Limits::default());
     assert!(found.ledger.balances());
     assert_eq!(found.ledger.received, found.outcomes.len() as i64);
@@ -15,15 +20,9 @@ fn run(name: &str, body: &[u8]) -> Normalized {
     found
 }
 
-fn records() -> Vec<(String, String)> {
-    let mut records = Vec::new();
-    for (name, text) in schemas::sources::FIXTURES {
-        let fixtures: toml::Value = toml::from_str(text).expect("fixtures are TOML");
-        for fixture in fixtures["fixture"].as_array().expect("a list") {
-            records.push(((*name).to_owned(), fixture["record"].as_str().expect("a text").to_owned()));
-        }
-    }
-    records
+pub(crate) fn records() -> Vec<(String, String)> {
+    let of = |name: &str| ingest::fixtures::records(name).into_iter().map(|r| (name.to_owned(), r)).collect::<Vec<_>>();
+    sources().iter().flat_map(|mapping| of(mapping.name())).collect()
 }
 
 #[test]
@@ -80,15 +79,15 @@ fn a_record_over_the_limit_is_refused_by_itself() {
 proptest! {
     #[test]
     fn any_bytes_at_all(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        for name in ["okta", "envoy", "kong", "aws_cloudtrail"] {
-            run(name, &bytes);
+        for mapping in sources().iter() {
+            run(mapping.name(), &bytes);
         }
     }
 
     #[test]
-    fn any_change_to_a_record(which in 0_usize..100, at in 0_usize..5000, byte in any::<u8>()) {
+    fn any_change_to_a_record(which in any::<proptest::sample::Index>(), at in 0_usize..5000, byte in any::<u8>()) {
         let records = records();
-        let (name, record) = &records[which % records.len()];
+        let (name, record) = &records[which.index(records.len())];
         let mut bytes = record.clone().into_bytes();
         let at = at % bytes.len();
         bytes[at] = byte;

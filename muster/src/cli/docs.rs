@@ -54,7 +54,29 @@ fn pages() -> Vec<(PathBuf, String)> {
         let singular = name.strip_suffix('s').unwrap_or(name);
         pages.push((format!("schemas/json/{singular}.schema.json").into(), schema + "\n"));
     }
+    let sources = ingest::Sources::load(None).expect("the built-in mappings are right");
+    pages.push(("docs/sources/README.md".into(), sources_table(&sources)));
+    for mapping in sources.iter() {
+        let page = mapping.describe() + &ingest::fixtures::page(mapping);
+        pages.push((format!("docs/sources/{}.md", mapping.name()).into(), page));
+    }
     pages.push(("docs/configuration.md".into(), crate::config::reference()));
     pages.push(("docs/command-line.md".into(), super::reference()));
     pages
+}
+
+/// All sources: whose records they read, and against what that was checked.
+fn sources_table(sources: &ingest::Sources) -> String {
+    let mut table = "# Sources\n\nGenerated from `schemas/sources/`; do not edit (`muster docs` writes it).\n\n\
+                     | source | reads | also | checked against |\n| --- | --- | --- | --- |\n"
+        .to_owned();
+    for mapping in sources.iter() {
+        let (name, title) = (mapping.name(), mapping.title());
+        let verified = mapping.verified().unwrap_or("unverified");
+        table.push_str(&format!(
+            "| [`{name}`]({name}.md) | {title} | {} | {verified} |\n",
+            mapping.systems().join(", ")
+        ));
+    }
+    table
 }

@@ -55,7 +55,7 @@ pub(crate) fn run(command: &New, config: &Config) -> Result<ExitCode> {
     if sources.get(name).is_some() {
         drafted.checks.push(format!("the name `{name}` is that of a built-in source, which this one replaces"));
     }
-    if let Some(known) = sources.detect(&bytes[..bytes.len().min(DETECT_BYTES_MAX)]) {
+    if let Some(known) = sources.detect(&bytes[..bytes.len().min(DETECT_BYTES_MAX)]).one() {
         let known = known.name();
         drafted.checks.push(format!("the built-in source `{known}` recognises these records: is another one needed?"));
     }

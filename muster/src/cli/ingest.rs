@@ -117,9 +117,10 @@ pub(crate) fn choose<'a>(sources: &'a Sources, name: Option<&str>, path: &Path) 
     let mut sample = Vec::new();
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     std::io::Read::read_to_end(&mut std::io::Read::take(file, SAMPLE_BYTES_MAX as u64), &mut sample)?;
-    match sources.detect(&sample) {
+    let found = sources.detect(&sample);
+    match found.one() {
         Some(mapping) => Ok(mapping),
-        None => bail!("{}: no source recognises it; name one with --source (`muster sources list`)", path.display()),
+        None => bail!("{}: {found} with --source (`muster sources list`)", path.display()),
     }
 }
 

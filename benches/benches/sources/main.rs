@@ -1,0 +1,128 @@
+//! Mapping speed of every source, with the parse floor beside it.
+//!
+//! `cargo bench --profile dev --bench sources` runs over each source's fixtures that become events, repeated;
+//! `-- --source okta FILES…` over the records of files. Processor time of one thread, bytes to record batch, in pieces
+//! as bodies are admitted; the fastest of several rounds. A text line's floor is the same bytes looked through for line
+//! ends, since there is no JSON to parse.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use ingest::{Carrier, Context, Limits, Mapping, Outcome, Sources, normalize};
+use simd_json::{Buffers, INPUT_PADDING, Tape, fill_tape_padded};
+use support::{lines, thread_time};
+
+/// Mapping speed, records a second a core.
+#[derive(Parser)]
+struct Options {
+    /// Only this source
+    #[arg(long)]
+    source: Option<String>,
+    /// Rounds, of which the fastest counts
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Given by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Files of records, one a line, instead of the fixtures
+    files: Vec<PathBuf>,
+}
+
+const BODY_BYTES: usize = 2 << 20;
+/// The clock of a thread ticks in milliseconds.
+const REPEATS: u32 = 8;
+
+fn main() -> std::io::Result<()> {
+    let options = Options::parse();
+    let sources = Sources::load(None).expect("the built-in mappings are right");
+    let mut out = std::io::stdout();
+    writeln!(
+        out,
+        "{:20} {:>7} {:>9} {:>11} {:>7} {:>11}",
+        "source", "records", "bytes", "records/s", "MB/s", "floor/s"
+    )?;
+    for mapping in sources.iter().filter(|m| options.source.as_deref().is_none_or(|name| name == m.name())) {
+        let mut records: Vec<Vec<u8>> = Vec::new();
+        for file in &options.files {
+            records.extend(lines(&std::fs::read(file)?).map(<[u8]>::to_vec));
+        }
+        let records = if options.files.is_empty() { fixtures(mapping) } else { records };
+        if records.is_empty() {
+            continue;
+        }
+        let once: usize = records.iter().map(|r| r.len() + 1).sum();
+        let rounds = (BODY_BYTES / once).max(1);
+        let mut body = Vec::new();
+        for record in std::iter::repeat_n(&records, rounds).flatten() {
+            body.extend_from_slice(record);
+            body.push(b'\n');
+        }
+        let [mapped, floor] =
+            [fastest(options.rounds, || map(mapping, &body)), fastest(options.rounds, || parse(&body))];
+        let count = (records.len() * rounds) as f64;
+        let (rate, floor) = (count / mapped.as_secs_f64(), count / floor.as_secs_f64());
+        let megabytes = body.len() as f64 / mapped.as_secs_f64() / 1e6;
+        let (name, length) = (mapping.name(), once / records.len());
+        writeln!(out, "{name:20} {:>7} {length:>9} {rate:>11.0} {megabytes:>7.0} {floor:>11.0}", records.len())?;
+    }
+    Ok(())
+}
+
+fn fastest(rounds: usize, mut f: impl FnMut()) -> Duration {
+    let timed = (0..rounds.max(1)).map(|_| {
+        let start = thread_time();
+        (0..REPEATS).for_each(|_| f());
+        thread_time().saturating_sub(start) / REPEATS
+    });
+    timed.min().unwrap_or_default()
+}
+
+/// The source's fixtures that are one line and become events.
+fn fixtures(mapping: &Mapping) -> Vec<Vec<u8>> {
+    let records = ingest::fixtures::records(mapping.name());
+    let mapped = |record: &String| {
+        let found = normalize(mapping, record.as_bytes(), &context(), &Limits::default());
+        found.outcomes.len() == 1 && matches!(found.outcomes[0], Outcome::Mapped { .. })
+    };
+    let one_line = |record: String| record.trim_end().replace(['\n', '\r'], " ");
+    records.into_iter().map(one_line).filter(mapped).map(String::into_bytes).collect()
+}
+
+fn context() -> Context<'static> {
+    static CARRIER: std::sync::LazyLock<Carrier> =
+        std::sync::LazyLock::new(|| Carrier::Request { token: "bench".to_owned() });
+    Context {
+        tenant: "default",
+        instance: "",
+        door: "http",
+        live: true,
+        received_at: 1_767_225_600_000_000,
+        carrier: &CARRIER,
+        partitions: 64,
+        secret_key: &[7; 32],
+    }
+}
+
+fn map(mapping: &Mapping, body: &[u8]) {
+    std::hint::black_box(normalize(mapping, body, &context(), &Limits::default()));
+}
+
+/// The floor: every JSON line parsed into a reused tape, every other line looked at.
+fn parse(body: &[u8]) {
+    let (mut buffers, mut kept, mut bytes) = (Buffers::default(), Tape(Vec::new()), Vec::new());
+    for line in lines(body) {
+        bytes.clear();
+        bytes.extend_from_slice(line);
+        bytes.resize(line.len() + INPUT_PADDING, 0);
+        let mut tape = kept.reset();
+        let parsed =
+            line.starts_with(b"{") && fill_tape_padded(&mut bytes, line.len(), &mut buffers, &mut tape).is_ok();
+        std::hint::black_box(parsed);
+        kept = tape.reset();
+    }
+}
