@@ -6,7 +6,9 @@
 
 use std::path::Path;
 
+use schemas::problem::{Problem, nearest};
 use serde_json::{Map, Value};
+use toml::de::{DeTable, DeValue};
 
 use crate::context::{Carrier, Context, Limits, Normalized, Outcome};
 use crate::json::event_objects;
@@ -17,8 +19,8 @@ use crate::normalize::normalize;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     pub passed: usize,
-    /// One line each: which fixture, which column, what was expected and found.
-    pub failures: Vec<String>,
+    /// Each with file, line and key: which fixture, which column, what was expected and found.
+    pub failures: Vec<Problem>,
 }
 
 /// A key for fixtures: credential ids that are keyed hashes come out the same everywhere.
@@ -30,44 +32,85 @@ const RECEIVED_AT: i64 = 1_767_225_600_000_000;
 pub fn run(mapping: &Mapping, folder: &Path) -> Report {
     let path = folder.join(format!("{}.fixtures.toml", mapping.name()));
     match std::fs::read_to_string(&path) {
-        Ok(text) => check(mapping, &text, None),
-        Err(error) => Report { passed: 0, failures: vec![format!("{}: {error}", path.display())] },
+        Ok(text) => check(mapping, &path.display().to_string(), &text, None),
+        Err(error) => Report::broken(Problem::of_file(&path.display().to_string(), error.to_string())),
     }
 }
 
 /// Runs the embedded fixtures of a built-in mapping; each record must also be recognised as this source's.
 pub fn run_built_in(mapping: &Mapping, sources: &Sources) -> Report {
     match schemas::sources::FIXTURES.iter().find(|(name, _)| *name == mapping.name()) {
-        Some((_, text)) => check(mapping, text, Some(sources)),
-        None => Report { passed: 0, failures: vec![format!("{} has no fixtures", mapping.name())] },
+        Some((_, text)) => check(mapping, &mapping.file().replace(".toml", ".fixtures.toml"), text, Some(sources)),
+        None => Report::broken(Problem::of_file(mapping.file(), "it has no fixtures")),
     }
 }
 
-fn check(mapping: &Mapping, text: &str, sources: Option<&Sources>) -> Report {
-    let mut report = Report::default();
-    let fixtures: Value = match toml::from_str(text) {
-        Ok(fixtures) => fixtures,
-        Err(error) => return Report { passed: 0, failures: vec![error.to_string()] },
-    };
-    let list = fixtures["fixture"].as_array().cloned().unwrap_or_default();
-    if list.is_empty() {
-        report.failures.push("there is no [[fixture]]".to_owned());
+impl Report {
+    fn broken(problem: Problem) -> Report {
+        Report { passed: 0, failures: vec![problem] }
     }
+}
+
+/// A key of a fixture (`event.agent_id`; empty for the whole) and what is wrong there.
+type Flaw = (String, String);
+
+fn check(mapping: &Mapping, file: &str, text: &str, sources: Option<&Sources>) -> Report {
+    let parsed = DeTable::parse(text).and_then(|places| Ok((places, toml::from_str::<Value>(text)?)));
+    let (places, fixtures) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let at = error.span().map_or(0, |span| span.start);
+            return Report::broken(Problem::at(file, text, at, "", error.message()));
+        }
+    };
+    let list = fixtures["fixture"].as_array().map_or(&[][..], Vec::as_slice);
+    if list.is_empty() {
+        return Report::broken(Problem::of_file(file, "there is no [[fixture]]"));
+    }
+    let mut report = Report::default();
     for (number, fixture) in list.iter().enumerate() {
         let title = fixture["title"].as_str().unwrap_or("untitled");
-        let mut problems = Vec::new();
-        one(mapping, fixture, &mut problems);
+        let mut flaws = Vec::new();
+        one(mapping, fixture, &mut flaws);
         if let Some(sources) = sources {
             let record = fixture["record"].as_str().unwrap_or_default();
             let found = sources.detect(record.as_bytes());
             if found.one().map(|m| m.name()) != Some(mapping.name()) && fixture.get("quarantined").is_none() {
-                problems.push(format!("detection: {found}"));
+                flaws.push(("record".to_owned(), format!("detection: {found}")));
             }
         }
-        report.passed += usize::from(problems.is_empty());
-        report.failures.extend(problems.iter().map(|p| format!("{} fixture {number} ({title}): {p}", mapping.name())));
+        report.passed += usize::from(flaws.is_empty());
+        report.failures.extend(flaws.into_iter().map(|(key, what)| {
+            let at = place(places.get_ref(), number, &key);
+            let key = if key.is_empty() { key } else { format!(".{key}") };
+            Problem::at(file, text, at, &format!("fixture[{number}]{key}"), format!("{what} ({title})"))
+        }));
     }
     report
+}
+
+/// Where a key of a fixture stands; where it does not, the table that it would stand in.
+fn place(places: &DeTable<'_>, number: usize, key: &str) -> usize {
+    let Some(fixture) = places.get("fixture").and_then(|list| list.get_ref().as_array()?.get(number)) else { return 0 };
+    let mut at = fixture.span().start;
+    let mut value = fixture;
+    for part in key.split('.') {
+        let inner = match value.get_ref() {
+            DeValue::Array(items) => {
+                part.parse().ok().and_then(|n: usize| items.get(n)).map(|item| (item.span(), item))
+            }
+            DeValue::Table(table) => table.get_key_value(part).map(|(key, item)| (key.span(), item)),
+            _ => None,
+        };
+        let Some((span, item)) = inner else { break };
+        (at, value) = (span.start, item);
+    }
+    at
+}
+
+/// Runs fixtures that are not in a file yet.
+pub(crate) fn check_text(mapping: &Mapping, file: &str, text: &str) -> Report {
+    check(mapping, file, text, None)
 }
 
 /// The records of a built-in mapping's embedded fixtures.
@@ -126,7 +169,8 @@ const PLACES: [&str; 12] = [
     "raw",
 ];
 
-fn normalized(mapping: &Mapping, record: &str) -> Normalized {
+/// What a record becomes when it is a fixture's.
+pub(crate) fn normalized(mapping: &Mapping, record: &str) -> Normalized {
     let context = Context {
         tenant: "fixtures",
         instance: "",
@@ -140,47 +184,66 @@ fn normalized(mapping: &Mapping, record: &str) -> Normalized {
     normalize(mapping, record.as_bytes(), &context, &Limits::default())
 }
 
-fn one(mapping: &Mapping, fixture: &Value, problems: &mut Vec<String>) {
+fn one(mapping: &Mapping, fixture: &Value, flaws: &mut Vec<Flaw>) {
     let record = fixture["record"].as_str().unwrap_or_default();
     let normalized = normalized(mapping, record);
     let events = normalized.events.as_ref().map_or_else(Vec::new, event_objects);
     for secret in fixture["mask"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         if !record.contains(secret) {
-            problems.push(format!("`{secret}` is not in the record"));
+            flaws.push(("mask".to_owned(), format!("`{secret}` is not in the record")));
         }
         if events.iter().any(|event| Value::Object(event.clone()).to_string().contains(secret)) {
-            problems.push(format!("`{secret}` is stored"));
+            flaws.push(("mask".to_owned(), format!("`{secret}` is stored")));
         }
     }
     match normalized.outcomes.first() {
         Some(Outcome::Mapped { .. }) if fixture.get("event").is_some() => {
-            let expected = match &fixture["event"] {
-                Value::Array(expected) => expected.clone(),
-                one => vec![one.clone()],
+            let (expected, several) = match &fixture["event"] {
+                Value::Array(expected) => (expected.as_slice(), true),
+                one => (std::slice::from_ref(one), false),
             };
             if expected.len() != events.len() {
-                problems.push(format!("expected {} events, found {}", expected.len(), events.len()));
+                let what = format!("expected {} events, found {}", expected.len(), events.len());
+                flaws.push(("event".to_owned(), what));
             }
-            expected.iter().zip(&events).for_each(|(expected, event)| compare(expected, event, problems));
+            for (number, (expected, event)) in expected.iter().zip(&events).enumerate() {
+                let under = if several { format!("event.{number}") } else { "event".to_owned() };
+                compare(&under, expected, event, flaws);
+            }
         }
         Some(Outcome::Noise { rule }) if fixture["noise"] == **rule => {}
         Some(Outcome::Quarantined { reason, .. }) if fixture["quarantined"] == *reason.name() => {}
-        outcome => problems.push(format!("became {outcome:?}")),
+        Some(outcome) => flaws.push((String::new(), became(outcome))),
+        None => flaws.push(("record".to_owned(), "there is no record in it".to_owned())),
     }
 }
 
-fn compare(expected: &Value, event: &Map<String, Value>, problems: &mut Vec<String>) {
-    let null = Value::Null;
-    for (column, wanted) in expected.as_object().into_iter().flatten() {
-        let found = event.get(column).unwrap_or(&null);
-        let empty = *wanted == Value::Bool(false);
-        let same = if empty { found.is_null() } else { same(wanted, found) };
-        if !same {
-            problems.push(format!("{column}: expected {wanted}, found {found}"));
+/// In plain words, for a fixture that expects something else.
+fn became(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Mapped { events } => format!("the record became {events} events, and the fixture has no `event`"),
+        Outcome::Noise { rule } => format!("the record became noise by the rule `{rule}`"),
+        Outcome::Quarantined { reason, detail, .. } => {
+            format!("the record went to quarantine: {}, {detail}", reason.name())
         }
     }
-    if schemas::event::TABLE.columns.iter().any(|c| c.required && !event.contains_key(c.name)) {
-        problems.push("a required column is empty".to_owned());
+}
+
+fn compare(under: &str, expected: &Value, event: &Map<String, Value>, flaws: &mut Vec<Flaw>) {
+    for (column, wanted) in expected.as_object().into_iter().flatten() {
+        let found = event.get(column).unwrap_or(&Value::Null);
+        let empty = *wanted == Value::Bool(false);
+        let same = if empty { found.is_null() } else { same(wanted, found) };
+        if schemas::event::TABLE.index_of(column).is_none() {
+            let near = nearest(column, schemas::event::TABLE.columns.iter().map(|c| c.name));
+            flaws.push((format!("{under}.{column}"), format!("unknown column{near}")));
+        } else if !same {
+            let wanted = if empty { "nothing".to_owned() } else { wanted.to_string() };
+            flaws.push((format!("{under}.{column}"), format!("expected {wanted}, found {found}")));
+        }
+    }
+    if let Some(column) = schemas::event::TABLE.columns.iter().find(|c| c.required && !event.contains_key(c.name)) {
+        flaws.push((under.to_owned(), format!("the required column {} is empty", column.name)));
     }
 }
 

@@ -1,20 +1,25 @@
 //! From a vendor's bytes to rows: mappings, the worker that makes rows durable, and the HTTP door.
 //!
 //! - [`mapping`] reads the mapping files of `schemas/sources/` and of users, and compiles each into a plan;
+//! - `catalog` holds the mappings in force, and takes them anew when a user's file changes;
 //! - [`split`] cuts bytes into records, a bounded piece at a time;
 //! - [`normalize`] turns a piece into event rows, quarantine rows and one ledger row: pure, no clock, no IO;
+//! - [`tokens`] remembers what was said of tokens, for records that hold only their ids;
 //! - [`mask`] takes secrets out of what is stored;
 //! - [`worker`] normalizes, appends to the log and says what became of each record;
 //! - [`inventory`] polls what providers hold: clients, credentials, grants;
-//! - [`http`] is the door over HTTP; [`fixtures`] runs a mapping's examples; [`json`] prints what a mapping makes.
+//! - [`http`] is the door over HTTP; [`fixtures`] runs a mapping's examples; [`json`] prints what a mapping makes;
+//!   [`draft`] makes a first mapping from sample records.
 //!
 //! ```text
 //! bytes ─▶ split ─▶ one SIMD parse a record ─▶ one walk over a trie of keys ─▶ columns ─▶ log.append ─▶ receipt
 //! ```
 //! Bad data never stops good data: a record becomes events, counted noise, or a quarantine row with a reason.
 
+mod catalog;
 pub mod config;
 pub mod context;
+pub mod draft;
 pub mod fixtures;
 pub mod http;
 pub mod inventory;
@@ -26,13 +31,16 @@ mod raw;
 pub mod split;
 mod text;
 mod time;
+pub mod tokens;
 mod walk;
 pub mod worker;
 
+pub use catalog::InForce;
 pub use config::Config;
 pub use context::{Carrier, Context, Limits, Normalized, Outcome, Reason};
 pub use json::{event_objects, normalize_json};
 pub use mapping::{Detection, Mapping, MappingError, Sources};
-pub use normalize::{normalize, normalize_piece};
+pub use normalize::{Joins, normalize, normalize_joined, normalize_piece};
 pub use split::{Chunks, Piece, Span};
+pub use tokens::{TokenCounts, Tokens};
 pub use worker::{Admission, Ingest, IngestError, Receipt, RecordResult};

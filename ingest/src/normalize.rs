@@ -1,10 +1,11 @@
-//! Turns bytes into rows: a pure function of the bytes, the mapping and the context. No clock, no IO.
+//! Turns bytes into rows: a pure function of the bytes, the mapping, the context and what is joined. No clock, no IO.
 //!
 //! Each record is parsed once into a reused tape and walked once; the columns are then filled straight into builders.
 //! What a record becomes is decided before its first column is set: events, noise, or a quarantine row.
 
 mod fill;
 mod record;
+mod who;
 
 use std::sync::OnceLock;
 
@@ -19,6 +20,7 @@ use crate::split::{Piece, split};
 use crate::walk::Slots;
 
 pub(crate) use record::{Likeness, recognises};
+pub use who::Joins;
 
 /// Normalizes a whole body.
 pub fn normalize(mapping: &Mapping, body: &[u8], context: &Context<'_>, limits: &Limits) -> Normalized {
@@ -35,6 +37,20 @@ pub fn normalize_piece(
     context: &Context<'_>,
     limits: &Limits,
 ) -> Normalized {
+    normalize_joined(mapping, piece, first, digest, context, limits, Joins::default())
+}
+
+/// [`normalize_piece`], where records are joined with what is known beside them. With a memory of tokens the result also
+/// rests on the records that were normalized before.
+pub fn normalize_joined(
+    mapping: &Mapping,
+    piece: &Piece<'_>,
+    first: u32,
+    digest: Option<&OnceLock<String>>,
+    context: &Context<'_>,
+    limits: &Limits,
+    joins: Joins<'_>,
+) -> Normalized {
     let mut scratch = mapping.take_scratch();
     let own_digest = OnceLock::new();
     let mut builders = scratch.builders.take().unwrap_or_else(Builders::new);
@@ -45,6 +61,7 @@ pub fn normalize_piece(
         mapping,
         context,
         limits,
+        joins,
         body: &piece.data,
         digest: digest.unwrap_or(&own_digest),
         scratch: &mut scratch,
@@ -95,14 +112,29 @@ struct Texts {
     user: String,
     user_kind: String,
     vendor_id: String,
-    column: String,
+    token: String,
+    credential: String,
+    effect: String,
+    outcome: String,
 }
 
 /// Answers that repeat from record to record, so many at most.
 #[derive(Default)]
 struct Memory {
     classes: AHashMap<String, Option<usize>>,
+    /// Of the agents of one tenant: another's agent of the same name has another partition.
     partitions: AHashMap<String, i32>,
+    tenant: String,
+}
+
+impl Memory {
+    fn partitions(&mut self, tenant: &str) -> &mut AHashMap<String, i32> {
+        if self.tenant != tenant {
+            self.partitions.clear();
+            self.tenant = tenant.to_owned();
+        }
+        &mut self.partitions
+    }
 }
 
 const MEMORY_MAX: usize = 4096;
@@ -112,6 +144,7 @@ struct Run<'a> {
     mapping: &'a Mapping,
     context: &'a Context<'a>,
     limits: &'a Limits,
+    joins: Joins<'a>,
     body: &'a [u8],
     digest: &'a OnceLock<String>,
     scratch: &'a mut Scratch,

@@ -8,14 +8,17 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use lake::clock::Clock;
-use lake::log::{Group, Log, LogError};
+use lake::log::{Group, Log, LogError, Payload};
+use schemas::Registry;
 use serde::Serialize;
 
+use crate::catalog::{Catalog, InForce};
 use crate::config::Config;
 use crate::context::{Carrier, Context, Limits, Normalized, Outcome};
 use crate::mapping::{Mapping, Sources};
-use crate::normalize::normalize_piece;
+use crate::normalize::{Joins, normalize_joined};
 use crate::split::{Piece, split};
+use crate::tokens::{TokenCounts, Tokens};
 
 /// How many partitions events are tagged with.
 pub const PARTITIONS: u32 = 64;
@@ -24,16 +27,32 @@ const PIECE_RECORDS_MAX: usize = 8_192;
 const PIECE_BYTES_MAX: usize = 4 << 20;
 /// A larger body is normalized on a thread of its own, so that it does not hold up other requests.
 const INLINE_BYTES_MAX: usize = 64 << 10;
+/// The log is read in steps of this size.
+const REBUILD_BYTES_MAX: usize = 8 << 20;
 /// So much of a body is looked at to recognise its source.
 const SAMPLE_BYTES_MAX: usize = 64 << 10;
 
 /// Normalizes and appends.
 pub struct Ingest {
     log: Arc<Log>,
-    sources: Sources,
+    catalog: Catalog,
     clock: Clock,
     secret_key: [u8; 32],
     limits: Limits,
+    known: Arc<Known>,
+    rebuild_frames_max: u64,
+}
+
+/// What records are joined with.
+struct Known {
+    registry: Option<Registry>,
+    tokens: Option<Tokens>,
+}
+
+impl Known {
+    fn joins(&self) -> Joins<'_> {
+        Joins { registry: self.registry.as_ref(), tokens: self.tokens.as_ref() }
+    }
 }
 
 /// Who sends records, and how.
@@ -94,24 +113,68 @@ pub enum IngestError {
 
 impl Ingest {
     pub fn new(log: Arc<Log>, sources: Sources, clock: Clock, secret_key: [u8; 32], config: &Config) -> Ingest {
-        Ingest { log, sources, clock, secret_key, limits: config.limits.clone() }
+        let catalog = Catalog::new(sources, config.sources_folder.clone());
+        let known = Arc::new(Known { registry: None, tokens: Tokens::new(&config.tokens) });
+        let rebuild_frames_max = config.tokens.rebuild_frames_max;
+        Ingest { log, catalog, clock, secret_key, limits: config.limits.clone(), known, rebuild_frames_max }
     }
 
-    pub fn sources(&self) -> &Sources {
-        &self.sources
+    /// The same, with one agent's names joined.
+    pub fn with_registry(mut self, registry: Registry) -> Ingest {
+        let tokens = Arc::into_inner(self.known).and_then(|known| known.tokens);
+        self.known = Arc::new(Known { registry: Some(registry), tokens });
+        self
+    }
+
+    /// The mappings in force now.
+    pub fn sources(&self) -> Arc<Sources> {
+        self.catalog.sources()
+    }
+
+    /// The mappings in force, and what is wrong with files that are not.
+    pub fn in_force(&self) -> InForce {
+        self.catalog.in_force()
+    }
+
+    /// Takes the user's mapping files anew where one changed; gives what is then in force. Blocks on the disk.
+    pub fn reload(&self) -> Option<InForce> {
+        self.catalog.reload()
+    }
+
+    /// How the memory of tokens stands.
+    pub fn tokens(&self) -> TokenCounts {
+        self.known.tokens.as_ref().map(Tokens::counts).unwrap_or_default()
+    }
+
+    /// Learns again, from the last frames that the log retains, what was said of tokens; gives how many events taught.
+    /// To be called once, before the first record. Blocks on the disk.
+    pub fn remember(&self) -> Result<usize, LogError> {
+        let Some(tokens) = &self.known.tokens else { return Ok(0) };
+        let (end, now) = (self.log.end(), self.clock.now_micros());
+        let mut next = self.log.first().max(end.saturating_sub(self.rebuild_frames_max));
+        let mut taught = 0;
+        while next < end {
+            for frame in self.log.read(next, REBUILD_BYTES_MAX)? {
+                next = frame.offset + 1;
+                if let Payload::Events(events) = &frame.payload {
+                    let learned = tokens.learn_rows(events, self.known.registry.as_ref(), now);
+                    taught += learned.map_err(|e| LogError::Malformed { table: "events", reason: e.to_string() })?;
+                }
+            }
+        }
+        Ok(taught)
     }
 
     /// The mapping of a name, or, of `auto`, the one that recognises the body.
     pub fn mapping(&self, source: &str, body: &[u8]) -> Result<Arc<Mapping>, IngestError> {
+        let sources = self.catalog.sources();
         if source == "auto" {
             let sample = &body[..body.len().min(SAMPLE_BYTES_MAX)];
-            let found = self.sources.detect(sample);
+            let found = sources.detect(sample);
             return found.one().cloned().ok_or_else(|| IngestError::Unrecognised(found.to_string()));
         }
-        self.sources
-            .get(source)
-            .cloned()
-            .ok_or_else(|| IngestError::UnknownSource { name: source.to_owned(), near: self.sources.nearest(source) })
+        let unknown = || IngestError::UnknownSource { name: source.to_owned(), near: sources.nearest(source) };
+        sources.get(source).cloned().ok_or_else(unknown)
     }
 
     /// Admits a body; its records are durable when this returns.
@@ -147,7 +210,8 @@ impl Ingest {
 
     fn normalize(&self, work: &Work<'_>, piece: &Piece<'_>) -> Normalized {
         let context = work.context(&self.secret_key);
-        normalize_piece(work.mapping, piece, work.first, Some(work.digest), &context, &self.limits)
+        let joins = self.known.joins();
+        normalize_joined(work.mapping, piece, work.first, Some(work.digest), &context, &self.limits, joins)
     }
 
     async fn normalize_aside(
@@ -158,11 +222,12 @@ impl Ingest {
     ) -> Result<Normalized, IngestError> {
         let (mapping, admission, digest) = (work.mapping.clone(), work.admission.clone(), work.digest.clone());
         let (received_at, first, key, limits) = (work.received_at, work.first, self.secret_key, self.limits.clone());
-        let body = body.clone();
+        let (body, known) = (body.clone(), self.known.clone());
         let task = tokio::task::spawn_blocking(move || {
             let work = Work { mapping: &mapping, admission: &admission, received_at, digest: &digest, first };
             let piece = Piece { data: (&body[..]).into(), records };
-            normalize_piece(&mapping, &piece, first, Some(&digest), &work.context(&key), &limits)
+            let context = work.context(&key);
+            normalize_joined(&mapping, &piece, first, Some(&digest), &context, &limits, known.joins())
         });
         task.await.map_err(|error| IngestError::Failed(error.to_string()))
     }

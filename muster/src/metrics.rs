@@ -12,6 +12,8 @@ use schemas::{alert, inventory, order};
 
 use crate::node::Node;
 
+/// So many mistakes in mapping files are told one by one.
+const BROKEN_MAX: usize = 50;
 const READ_BYTES_MAX: usize = 8 << 20;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -38,6 +40,18 @@ struct Poll {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Broken {
+    file: String,
+    line: u64,
+    key: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Fate {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Role {
     role: &'static str,
 }
@@ -52,6 +66,10 @@ pub(crate) struct Metrics {
     log_end: Gauge,
     lake_failing: Gauge,
     behind: Family<Role, Gauge>,
+    sources_changed: Gauge,
+    sources_broken: Family<Broken, Gauge>,
+    tokens_remembered: Gauge,
+    tokens: Family<Fate, Gauge>,
 }
 
 impl Metrics {
@@ -59,6 +77,8 @@ impl Metrics {
         let (records, alerts, orders) = (Family::default(), Family::default(), Family::default());
         let polls = Family::default();
         let (log_end, lake_failing, behind) = (Gauge::default(), Gauge::default(), Family::default());
+        let (sources_changed, sources_broken) = (Gauge::default(), Family::default());
+        let (tokens_remembered, tokens) = (Gauge::default(), Family::default());
         let mut registry = Registry::with_prefix("muster");
         registry.register("records", "Records since start, by result of admission", records.clone());
         registry.register("alerts", "Alerts since start", alerts.clone());
@@ -67,7 +87,28 @@ impl Metrics {
         registry.register("log_end", "Offset of the next frame of the log", log_end.clone());
         registry.register("lake_failing", "1 while the last write to the lake failed", lake_failing.clone());
         registry.register("frames_behind", "Frames of the log that a role has not yet passed", behind.clone());
-        Metrics { registry, records, alerts, orders, polls, log_end, lake_failing, behind }
+        let help = "Times since start that mapping files changed";
+        registry.register("sources_changed", help, sources_changed.clone());
+        let help = "1 for each mistake in a mapping file that is not in force";
+        registry.register("sources_broken", help, sources_broken.clone());
+        registry.register("tokens_remembered", "Tokens whose issuance is remembered", tokens_remembered.clone());
+        let help =
+            "Since start: events filled from a token's issuance, token ids in conflict, tokens forgotten for room";
+        registry.register("tokens", help, tokens.clone());
+        Metrics {
+            registry,
+            records,
+            alerts,
+            orders,
+            polls,
+            log_end,
+            lake_failing,
+            behind,
+            sources_changed,
+            sources_broken,
+            tokens_remembered,
+            tokens,
+        }
     }
 
     /// The text of `/metrics`, with gauges as they stand.
@@ -78,9 +119,27 @@ impl Metrics {
         for (role, position) in node.positions() {
             self.behind.get_or_create(&Role { role }).set(end.saturating_sub(position) as i64);
         }
+        self.set_sources(node);
         let mut out = String::new();
         text::encode(&mut out, &self.registry).expect("writing to a string does not fail");
         out
+    }
+
+    fn set_sources(&self, node: &Node) {
+        let in_force = node.ingest.in_force();
+        self.sources_changed.set(in_force.changes as i64);
+        self.sources_broken.clear();
+        for problem in in_force.broken.into_iter().take(BROKEN_MAX) {
+            let labels = Broken { file: problem.file, line: problem.line as u64, key: problem.key };
+            self.sources_broken.get_or_create(&labels).set(1);
+        }
+        let counts = node.ingest.tokens();
+        self.tokens_remembered.set(counts.entries as i64);
+        for (result, count) in
+            [("joined", counts.joined), ("conflict", counts.conflicts), ("forgotten", counts.evicted)]
+        {
+            self.tokens.get_or_create(&Fate { result }).set(count as i64);
+        }
     }
 
     /// Counts frames as they become durable, until the log closes.

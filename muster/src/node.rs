@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use ingest::Ingest;
 use ingest::inventory::Inventory;
+use ingest::{InForce, Ingest};
 use lake::clock::Clock;
 use lake::files::{Disk, Files};
 use lake::log::{Group, Log, LogConfig, LogError};
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::cli::ingest::load_sources;
+use crate::cli::ingest::{load_registry, load_sources};
 use crate::config::{Config, resolve_secrets};
 use crate::detection::{self, Detection};
 use crate::metrics::Metrics;
@@ -114,6 +114,7 @@ impl Node {
     pub(crate) async fn open(config: Config, clock: Clock) -> Result<Arc<Node>> {
         // What can be wrong with the configuration is found before anything runs.
         let sources = load_sources(&config)?;
+        let registry = load_registry(&config, &sources)?;
         let respond = resolve_secrets(&config.respond)?;
         let store = Store::open(config, clock).await?;
         let Store { config, clock, log, files, key, .. } = &store;
@@ -124,9 +125,17 @@ impl Node {
         let groups = [respond::CONTROL_GROUP];
         let (control, recovery) = Log::open(files.clone(), folder.join("control"), &small, clock.clone(), &groups)?;
         tracing::info!(?recovery, "the control log is open");
-        let ingest = Arc::new(Ingest::new(log.clone(), sources, clock.clone(), *key, &config.ingest));
         let inventory = Arc::new(Inventory::new(config.inventory.clone(), log.clone(), clock.clone()));
+        let mut ingest = Ingest::new(log.clone(), sources, clock.clone(), *key, &config.ingest);
         let responder = Responder::open(control.clone(), log.clone(), respond, clock.clone())?;
+        if let Some(registry) = registry {
+            responder.deny().know(registry.clone());
+            ingest = ingest.with_registry(registry);
+        }
+        let ingest = Arc::new(ingest);
+        let remembering = ingest.clone();
+        let taught = tokio::task::spawn_blocking(move || remembering.remember()).await??;
+        tracing::info!(taught, "what was said of tokens is learned again from the log");
         let detect = detect::Config { hash_key: hash_key(key), ..config.detect.clone() };
         let detection = Detection::open(log.clone(), files.clone(), folder.join("detect"), &detect)?;
 
@@ -172,6 +181,12 @@ impl Node {
         let (responder, stop) = (self.responder.clone(), stopped());
         let role = async move { responder.run(stop).await.context("the responder failed") };
         writing.spawn(watched("respond", tokio::spawn(role)));
+
+        let poll_secs = self.config.ingest.sources_poll_secs;
+        if self.config.ingest.sources_folder.is_some() && poll_secs > 0 {
+            let role = reload(self.ingest.clone(), Duration::from_secs(poll_secs), self.stop.subscribe());
+            writing.spawn(watched("sources", tokio::spawn(role)));
+        }
 
         let mut reading = self.reading.lock().await;
         let runtime = tokio::runtime::Handle::current();
@@ -244,7 +259,16 @@ impl Node {
             status["roles"][role]["behind"] = end.saturating_sub(position).into();
         }
         status["ready"] = self.ready().is_ok().into();
+        status["sources"] = self.sources();
+        status["tokens"] = serde_json::to_value(self.ingest.tokens())?;
         Ok(status)
+    }
+
+    /// The mappings in force, and what is wrong with files that are not.
+    pub(crate) fn sources(&self) -> Value {
+        let InForce { sources, broken, changes } = self.ingest.in_force();
+        let sources: Vec<Value> = sources.iter().map(|mapping| crate::cli::sources::described(mapping)).collect();
+        json!({"in_force": sources, "broken": broken, "changes": changes})
     }
 
     /// Stops the roles in order: those that write to the log end, the tables are written, the log is closed, those that
@@ -296,6 +320,26 @@ async fn tick(log: Arc<Log>, clock: Clock, mut stop: watch::Receiver<bool>) -> R
             Ok(_) | Err(LogError::Full { .. } | LogError::Overloaded { .. }) => {}
             Err(LogError::Closed) => return Ok(()),
             Err(error) => return Err(error).context("the log cannot be written"),
+        }
+    }
+}
+
+/// Takes the user's mapping files anew when one changed.
+async fn reload(ingest: Arc<Ingest>, every: Duration, mut stop: watch::Receiver<bool>) -> Result<()> {
+    let mut looks = tokio::time::interval(every);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            _ = looks.tick() => {}
+        }
+        let looking = ingest.clone();
+        let Some(after) = tokio::task::spawn_blocking(move || looking.reload()).await? else { continue };
+        for mapping in after.sources.iter().filter(|mapping| !mapping.is_built_in()) {
+            tracing::info!(source = mapping.name(), version = mapping.version(), file = mapping.file(), "in force");
+        }
+        for problem in &after.broken {
+            tracing::error!("a mapping is broken, the one before it stays in force: {problem}");
         }
     }
 }

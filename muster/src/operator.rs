@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use ingest::{Admission, Carrier};
 use schemas::Principal;
@@ -20,6 +20,7 @@ pub(crate) fn routes(node: Arc<Node>) -> Router {
         .route("/operator/ingest/{source}", post(ingest_file))
         .route("/operator/settle", post(settle))
         .route("/operator/inventory", post(run_inventory))
+        .route("/operator/sources", get(sources))
         .with_state(node)
 }
 
@@ -66,4 +67,9 @@ async fn settle(State(node): State<Arc<Node>>) -> Response {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error:#}")),
     }
+}
+
+/// The mappings in force.
+async fn sources(State(node): State<Arc<Node>>) -> Response {
+    Json(node.sources()).into_response()
 }

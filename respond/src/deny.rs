@@ -2,12 +2,15 @@
 //!
 //! It is a view of the orders that stand; the control log makes it again at start. `version` is a position in that log, so that
 //! it grows with every change and across restarts, and an `ETag` never names two lists. A tenant sees its own entries only.
+//! A gateway knows an agent by a name of its own: where the registry joins names, any of them finds the entry, and the list
+//! tells them all. A name that two agents have in two sources stops the request if either is stopped.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use axum::body::Bytes;
+use schemas::Registry;
 use serde::Serialize;
 
 use crate::order::{Order, Target};
@@ -41,13 +44,23 @@ pub struct DenyList {
     lists: RwLock<HashMap<String, List>>,
     /// No list has a lower version: where the control log ended at start.
     version_min: AtomicU64,
+    registry: OnceLock<Registry>,
 }
 
 #[derive(Serialize)]
 struct Body<'a> {
     version: u64,
     generated_at: String,
-    entries: Vec<&'a Entry>,
+    entries: Vec<Listed<'a>>,
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    #[serde(flatten)]
+    entry: &'a Entry,
+    /// Other names of the agent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    aliases: Vec<&'a str>,
 }
 
 impl DenyList {
@@ -74,6 +87,17 @@ impl DenyList {
         list.body = OnceLock::new();
     }
 
+    /// From now on agents are also found by their other names.
+    pub fn know(&self, registry: Registry) {
+        // Told once, at start, before anybody asks.
+        let _ = self.registry.set(registry);
+    }
+
+    /// Version of the names that the list tells, for its tag; empty where there is no registry.
+    pub(crate) fn names_version(&self) -> &str {
+        self.registry.get().map_or("", Registry::version)
+    }
+
     pub(crate) fn raise(&self, version_min: u64) {
         self.version_min.store(version_min, Ordering::SeqCst);
     }
@@ -90,10 +114,19 @@ impl DenyList {
         let entries = &lists.get(tenant)?.entries;
         let find = |target: Target| entries.get(&target).and_then(|entries| entries.first()).cloned();
         let own = |text: &str| text.to_owned();
+        let known = agent.and_then(|name| Some(self.registry.get()?.named(tenant, name))).into_iter().flatten();
+        let names = || agent.into_iter().chain(known.clone().map(|known| known.id.as_str()));
+        let agent = names().find_map(|name| find(Target::Agent { agent: own(name) }));
         agent
-            .and_then(|agent| find(Target::Agent { agent: own(agent) }))
             .or_else(|| credential.and_then(|credential| find(Target::Credential { credential: own(credential) })))
-            .or_else(|| agent.zip(user).and_then(|(a, u)| find(Target::AgentUser { agent: own(a), user: own(u) })))
+            .or_else(|| names().find_map(|name| find(Target::AgentUser { agent: own(name), user: own(user?) })))
+    }
+
+    /// Other names of an agent.
+    fn aliases<'a>(&'a self, tenant: &'a str, agent: &str) -> Vec<&'a str> {
+        let known = self.registry.get().into_iter().flat_map(|registry| registry.named(tenant, agent));
+        let known = known.filter(|known| known.id == agent);
+        known.flat_map(|known| known.aliases.iter().map(|alias| alias.id.as_str())).collect()
     }
 
     /// Targets of `tenant` that are denied.
@@ -124,7 +157,7 @@ impl DenyList {
             (version, list.map(|list| list.entries.values().flatten().cloned().collect()).unwrap_or_default())
         };
         // Not under the lock: a long list must not hold up the next order.
-        let body = render(version, now, entries);
+        let body = render(version, now, entries, &|agent| self.aliases(tenant, agent));
         let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(list) = lists.get(tenant).filter(|list| self.version_of(Some(list)) == version) {
             return (version, list.body.get_or_init(|| body).clone());
@@ -133,9 +166,14 @@ impl DenyList {
     }
 }
 
-fn render(version: u64, now: i64, mut entries: Vec<Arc<Entry>>) -> Bytes {
+fn render<'a>(version: u64, now: i64, mut entries: Vec<Arc<Entry>>, aliases: &dyn Fn(&str) -> Vec<&'a str>) -> Bytes {
     entries.sort_by(|a, b| (a.kind, &a.id, &a.order_id).cmp(&(b.kind, &b.id, &b.order_id)));
-    let body = Body { version, generated_at: rfc3339(now), entries: entries.iter().map(Arc::as_ref).collect() };
+    let listed = |entry: &'_ Arc<Entry>| {
+        let agent = entry.agent.as_deref().or((entry.kind == "agent").then_some(&entry.id));
+        agent.map_or_else(Vec::new, aliases)
+    };
+    let entries = entries.iter().map(|entry| Listed { entry, aliases: listed(entry) }).collect();
+    let body = Body { version, generated_at: rfc3339(now), entries };
     Bytes::from(serde_json::to_vec(&body).expect("texts and numbers are JSON"))
 }
 

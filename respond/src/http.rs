@@ -84,7 +84,7 @@ async fn deny(
 ) -> Result<Response, Problem> {
     need(&principal, &[Verb::Deny, Verb::Query])?;
     let list = responder.deny();
-    let tag = |version: u64| format!("W/\"{version}\"");
+    let tag = |version: u64| format!("W/\"{version}{}\"", list.names_version());
     let known = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or("");
     let current = tag(list.version(&principal.tenant));
     let head = |tag: String| [(ETAG, tag), (CACHE_CONTROL, "private, no-cache".into())];

@@ -20,14 +20,15 @@ crate::table::table! {
         door: required Str = "The way the bytes came in (`http`, `file` …).", ocsf "metadata.log_name (1.8)", ecs "input.type";
         source_event_id: optional Str = "The vendor's own id of the record.", ocsf "metadata.original_event_uid (1.8)", ecs "event.id of the source";
         event_index: required I32 = "Which event of its record this is: 0 for the first, more where one record holds several.";
-        flags: optional Strs = "What Muster noticed about the record: `id_conflict` (its id came before with other bytes), `time_ahead` (`time` is more than ten minutes after `received_at`), `backfill` (not live), `no_expiry` (the record shows the credential and no expiry), `no_owner` (the record has a field for the owner and it is empty).";
+        flags: optional Strs = "What Muster noticed about the record: `id_conflict` (its id came before with other bytes), `time_ahead` (`time` is more than ten minutes after `received_at`), `backfill` (not live), `no_expiry` (the record shows the credential and no expiry), `no_owner` (the record has a field for the owner and it is empty), `registry` (name or owner of the agent are the registry's, not the record's), `token_issued` (what it says of its token is carried to later records), `token_join` (what was said when its token was issued fills what the record does not say: of agent, user, delegation, scopes and times of the token, at least one is not the record's), `token_conflict` (its token's id was issued to, or seen with, another agent; nothing is carried).";
         log_partition: required I32 = "Partition of the log, from tenant and agent (else user).";
         log_offset: required I64 = "Offset of the frame in the log.", ocsf "metadata.sequence (1.8)", ecs "event.sequence";
         log_index: required I32 = "Row within the frame.";
     }
     "who" {
         actor_kind: required Str = "Who acted.", unit "agent, user, service, unknown", ocsf "actor.user.type_id (1.8)";
-        agent_id: optional Str = "The software principal that acted: OAuth client, service principal, API-key consumer, MCP client.", ocsf "ai_agent.uid (1.9), actor.app_uid (1.8)", ecs "gen_ai.agent.id", otel "gen_ai.agent.id";
+        agent_id: optional Str = "The software principal that acted: OAuth client, service principal, API-key consumer, MCP client. The registry's id where that knows the vendor's.", ocsf "ai_agent.uid (1.9), actor.app_uid (1.8)", ecs "gen_ai.agent.id", otel "gen_ai.agent.id";
+        agent_alias: optional Str = "The agent's id as the vendor writes it, where the registry knows the agent by another id.", ocsf "unmapped";
         agent_name: optional Str = "The agent's name as the vendor shows it.", ocsf "ai_agent.name (1.9), actor.app_name (1.8)", ecs "gen_ai.agent.name", otel "gen_ai.agent.name";
         agent_instance: optional Str = "One run or deployment of the agent.", ocsf "ai_agent.instance_uid (1.9)";
         agent_version: optional Str = "The version that the agent claims.", ocsf "ai_agent.version (1.9)", otel "gen_ai.agent.version";
@@ -37,7 +38,7 @@ crate::table::table! {
         user_kind: optional Str = "What the user is.", unit "human, service, system, unknown", ocsf "actor.user.type (1.8)", ecs "user.roles";
         delegation: optional Hops = "Chain from the root principal to the immediate actor (RFC 8693 `act`, reversed: root first).", ocsf "delegation.{uid, parent_uid} (1.9), unmapped.delegation_chain";
         delegation_depth: optional I32 = "Number of hops in `delegation`.";
-        attribution: required Str = "Which of agent and user the record named.", unit "both, agent_only, user_only, none";
+        attribution: required Str = "Which of agent and user the record named, itself or by a token whose issuance named them.", unit "both, agent_only, user_only, none";
     }
     "with what" {
         credential_kind: optional Str = "What was shown to prove identity.", unit "api_key, client_secret, private_key_jwt, access_token, refresh_token, mtls, dpop, session, password, unknown", ocsf "api.token.type_id (1.8)";

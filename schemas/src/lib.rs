@@ -5,6 +5,8 @@
 //! - [`docs`] turns a declaration into its reference page and its JSON Schema;
 //! - [`access`] says who is asking;
 //! - [`id`] makes the ids (events, alerts, orders) and the partition of an agent;
+//! - [`registry`] is the agents that somebody declared, with their names in several systems; [`problem`] is what is wrong
+//!   with a file that people write;
 //! - [`sources`] embeds the built-in mapping files of `schemas/sources/` and the providers of `schemas/inventory/`.
 //!
 //! No IO, no clock, no async: time and bytes are handed in. A test in `muster` keeps it so.
@@ -17,7 +19,9 @@ pub mod id;
 pub mod inventory;
 pub mod ledger;
 pub mod order;
+pub mod problem;
 pub mod quarantine;
+pub mod registry;
 pub mod sources;
 pub mod table;
 
@@ -26,6 +30,7 @@ pub use alert::AlertRow;
 pub use event::{EventRow, Events};
 pub use inventory::InventoryRow;
 pub use order::OrderRow;
+pub use registry::Registry;
 pub use table::{Column, Hop, Kind, RowBuilder, SchemaError, Table};
 
 /// All tables, in the order in which documentation lists them.

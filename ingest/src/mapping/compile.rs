@@ -2,6 +2,7 @@
 
 use regex::Regex;
 use schemas::event;
+use schemas::problem::line_of;
 use schemas::table::Kind;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -33,6 +34,7 @@ const KEYS: &[&str] = &[
     "framing",
     "recognise",
     "noise",
+    "issuance",
     "columns",
     "delegation",
     "flags",
@@ -56,6 +58,7 @@ const DERIVED: &[&str] = &[
     "log_index",
     "delegation",
     "delegation_depth",
+    "agent_alias",
     "attribution",
     "raw",
 ];
@@ -73,10 +76,6 @@ pub(super) fn compile(name: &str, file: &str, text: &str) -> Result<Mapping, Vec
     let mut compiler = Compiler::new(file, text);
     let mapping = compiler.mapping(name, table.get_ref());
     if compiler.errors.is_empty() { Ok(mapping) } else { Err(compiler.errors) }
-}
-
-fn line_of(text: &str, at: usize) -> usize {
-    1 + text.as_bytes()[..at.min(text.len())].iter().filter(|b| **b == b'\n').count()
 }
 
 struct Compiler<'a> {
@@ -128,6 +127,8 @@ impl<'a> Compiler<'a> {
         let (no_expiry, no_owner) = (flag(self, "no_expiry"), flag(self, "no_owner"));
         let mut mapping = Mapping {
             name: name.to_owned(),
+            file: self.file.to_owned(),
+            version: super::version_of(self.text),
             title: self.text(root.get("title"), "title").map_or_else(|| name.to_owned(), |(text, _)| text),
             systems: root.get("systems").map_or_else(Vec::new, |v| self.strings(v, "systems")),
             verified: self.text(root.get("verified"), "verified").map(|(text, _)| text),
@@ -151,6 +152,7 @@ impl<'a> Compiler<'a> {
             delegation: self.delegation(root.get("delegation")),
             no_expiry,
             no_owner,
+            issuance: root.get("issuance").map(|v| self.conditions(v, "issuance")),
             classify: Table::default(),
             classes: Vec::new(),
             masker: Masker::new(&root.get("mask").map_or_else(Vec::new, |v| self.strings(v, "mask"))),

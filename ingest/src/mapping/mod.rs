@@ -20,6 +20,7 @@ use schemas::table::Kind;
 
 pub use error::MappingError;
 pub(crate) use error::nearest;
+pub(crate) use sources::mapping_files;
 pub use sources::{Detection, Sources};
 
 use crate::mask::Masker;
@@ -31,6 +32,8 @@ use trie::{NodeId, Slot, Trie};
 /// A compiled mapping.
 pub struct Mapping {
     name: String,
+    file: String,
+    version: String,
     title: String,
     systems: Vec<String>,
     verified: Option<String>,
@@ -61,6 +64,8 @@ pub struct Mapping {
     pub(crate) delegation: Option<Delegation>,
     pub(crate) no_expiry: Option<Vec<Condition>>,
     pub(crate) no_owner: Option<Vec<Condition>>,
+    /// Which records say what was issued; none: the engine tells by their effect.
+    pub(crate) issuance: Option<Vec<Condition>>,
     pub(crate) classify: Table,
     pub(crate) classes: Vec<Class>,
     pub(crate) masker: Masker,
@@ -139,6 +144,14 @@ pub(crate) struct Class {
 /// So many idle sets of builders and buffers are kept.
 const POOL_MAX: usize = 8;
 
+/// So many digits of a file's digest tell its versions apart.
+const VERSION_DIGITS: usize = 12;
+
+/// The version of a mapping: a digest of its file's text.
+pub(crate) fn version_of(text: &str) -> String {
+    schemas::id::digest([text.as_bytes()])[..VERSION_DIGITS].to_owned()
+}
+
 impl std::fmt::Debug for Mapping {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Mapping").field("name", &self.name).finish_non_exhaustive()
@@ -153,6 +166,20 @@ impl Mapping {
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The file that it was read from.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    pub fn is_built_in(&self) -> bool {
+        self.file.starts_with(sources::BUILT_IN)
+    }
+
+    /// Digest of the file's text: another version has another.
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     pub fn title(&self) -> &str {

@@ -1,4 +1,4 @@
-//! One event row: the mapping's columns, then what the engine derives from them.
+//! One event row: the mapping's columns, then who acted (`who`), then what the engine derives from them.
 
 use std::borrow::Cow;
 
@@ -9,6 +9,7 @@ use schemas::{RowBuilder, id};
 use simd_json::{Buffers, Node, Tape};
 
 use super::record::Walked;
+use super::who::{self, Filled};
 use super::{MEMORY_MAX, Memory, Refusal, Run, Texts};
 use crate::context::Reason;
 use crate::mapping::expr::{Record, Value};
@@ -40,7 +41,7 @@ pub(super) fn required<'a>(record: &Record<'a, '_>, columns: &'a [ColumnPlan]) -
     Ok((time, action))
 }
 
-fn micros(value: &Value<'_>) -> Option<i64> {
+pub(super) fn micros(value: &Value<'_>) -> Option<i64> {
     match value {
         Value::Text(text) => time::from_text(text, Unit::BySize),
         value => value.number().and_then(|n| time::from_epoch(n, Unit::BySize)),
@@ -72,18 +73,19 @@ impl Run<'_> {
                 set(rows, column, record, texts, &mut clean);
             }
         }
-        derive(rows, texts, self.mapping, &action, &mut self.scratch.memory);
-        if let Some(delegation) = &self.mapping.delegation {
-            let hops = hops(delegation, record);
-            if !hops.is_empty() {
-                rows.hops(col::delegation, &hops);
-                rows.i32(col::delegation_depth, hops.len() as i32);
-            }
+        let mut hops = self.mapping.delegation.as_ref().map_or_else(Vec::new, |delegation| hops(delegation, record));
+        let of = (self.context, self.mapping);
+        let mut filled = who::who(rows, texts, of, self.joins, &mut hops, &mut clean);
+        let effect = derive(rows, texts, self.mapping, &action, &mut self.scratch.memory);
+        if !hops.is_empty() {
+            rows.hops(col::delegation, &hops);
+            rows.i32(col::delegation_depth, hops.len() as i32);
         }
-        let flags = flags(self, record, time);
+        self.learn(record, columns, (effect, &action), &hops, &mut filled);
+        let flags = flags(self, record, time, &filled);
         let rows = &mut self.builders.events;
-        if flags.iter().any(Option::is_some) {
-            rows.strs(col::flags, flags.into_iter().flatten());
+        if flags.clone().next().is_some() {
+            rows.strs(col::flags, flags);
         }
         self.place_row(walked.offset, time, index);
         let raw = if masked { &self.scratch.masked } else { walked.raw };
@@ -99,7 +101,7 @@ impl Run<'_> {
         let event_id = std::str::from_utf8(&event_id).expect("hex digits are ASCII");
         let Texts { agent, user, .. } = &self.scratch.texts;
         let (some_agent, some_user) = (some(agent), some(user));
-        let partitions = &mut self.scratch.memory.partitions;
+        let partitions = self.scratch.memory.partitions(context.tenant);
         let partition = partitions.get(agent.as_str()).copied().unwrap_or_else(|| {
             let partition = id::partition(context.tenant, some_agent, some_user, context.partitions);
             if !agent.is_empty() && partitions.len() < MEMORY_MAX {
@@ -140,26 +142,28 @@ fn some(text: &str) -> Option<&str> {
 
 impl Texts {
     fn clear(&mut self) {
-        for text in [&mut self.agent, &mut self.user, &mut self.user_kind, &mut self.vendor_id, &mut self.column] {
+        let Texts { agent, user, user_kind, vendor_id, token, credential, effect, outcome } = self;
+        for text in [agent, user, user_kind, vendor_id, token, credential, effect, outcome] {
             text.clear();
         }
     }
 
-    fn keep(&mut self, column: usize, text: &str) {
-        let kept = match column {
-            col::agent_id => &mut self.agent,
-            col::user_id => &mut self.user,
-            col::user_kind => &mut self.user_kind,
-            col::source_event_id => &mut self.vendor_id,
-            _ => return,
+    /// Keeps what later columns rest on; says whether the column is written later, when all that it rests on is known.
+    fn keep(&mut self, column: usize, text: &str) -> bool {
+        let (kept, later) = match column {
+            col::agent_id => (&mut self.agent, true),
+            col::user_id => (&mut self.user, true),
+            col::user_kind => (&mut self.user_kind, false),
+            col::source_event_id => (&mut self.vendor_id, false),
+            col::token_id => (&mut self.token, false),
+            col::credential_id => (&mut self.credential, false),
+            col::effect => (&mut self.effect, false),
+            col::outcome => (&mut self.outcome, false),
+            _ => return false,
         };
         kept.push_str(text);
+        later
     }
-}
-
-/// A token that a client got for itself has the client as its subject: there is no user behind it.
-fn is_agent(user: &str, agent: &str) -> bool {
-    user.strip_suffix("@clients").unwrap_or(user) == agent
 }
 
 fn set(
@@ -179,10 +183,9 @@ fn set(
         Kind::Str => {
             let value = record.eval(&column.terms);
             let Some(text) = value.as_text() else { return };
-            if column.index == col::user_id && is_agent(&text, &texts.agent) {
+            if texts.keep(column.index, &text) {
                 return;
             }
-            texts.keep(column.index, &text);
             match clean(&text) {
                 Some(masked) => rows.str(column.index, &masked),
                 None => rows.str(column.index, &text),
@@ -209,8 +212,14 @@ fn set(
     }
 }
 
-/// Fills what follows from the mapping's columns, where the mapping did not say it.
-fn derive(rows: &mut RowBuilder, texts: &Texts, mapping: &Mapping, action: &str, memory: &mut Memory) {
+/// Fills what follows from the mapping's columns, where the mapping did not say it; gives the effect.
+fn derive<'m>(
+    rows: &mut RowBuilder,
+    texts: &Texts,
+    mapping: &'m Mapping,
+    action: &str,
+    memory: &mut Memory,
+) -> &'m str {
     let (effect, class_uid, activity_id) = class(mapping, action, &mut memory.classes);
     let mut text = |column, value| {
         if !rows.is_set(column) {
@@ -246,6 +255,7 @@ fn derive(rows: &mut RowBuilder, texts: &Texts, mapping: &Mapping, action: &str,
     number(col::class_uid, class_uid);
     number(col::activity_id, activity_id);
     number(col::severity_id, 0);
+    effect
 }
 
 /// Effect, class and activity of an action, remembered since actions repeat.
@@ -266,15 +276,22 @@ fn class<'m>(mapping: &'m Mapping, action: &str, known: &mut AHashMap<String, Op
     })
 }
 
-fn flags(run: &Run<'_>, record: &Record<'_, '_>, time: i64) -> [Option<&'static str>; 4] {
+/// A flag says what the record lacks: not what the registry or the token's issuance knew.
+fn flags(
+    run: &Run<'_>,
+    record: &Record<'_, '_>,
+    time: i64,
+    filled: &Filled,
+) -> impl Iterator<Item = &'static str> + Clone + use<> {
     let holds = |when: &Option<Vec<_>>| when.as_ref().is_some_and(|when| record.holds(when));
     let ahead = time.saturating_sub(run.context.received_at) > AHEAD_MICROS_MAX;
-    [
+    let own = [
         ahead.then_some("time_ahead"),
         (!run.context.live).then_some("backfill"),
-        holds(&run.mapping.no_expiry).then_some("no_expiry"),
-        holds(&run.mapping.no_owner).then_some("no_owner"),
-    ]
+        (!filled.expiry && holds(&run.mapping.no_expiry)).then_some("no_expiry"),
+        (!filled.owner && holds(&run.mapping.no_owner)).then_some("no_owner"),
+    ];
+    own.into_iter().chain(filled.flags()).flatten()
 }
 
 /// The chain of delegation, root first: from claims with `act`, else from what the mapping spells out.

@@ -9,7 +9,7 @@ fn every_fixture_holds_and_is_recognised() {
     for mapping in sources.iter() {
         let report = ingest::fixtures::run_built_in(mapping, &sources);
         assert!(report.passed + report.failures.len() > 0);
-        failures.extend(report.failures);
+        failures.extend(report.failures.iter().map(ToString::to_string));
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

@@ -8,11 +8,14 @@
 )]
 
 mod admission;
+mod catalog;
 mod corpus;
+mod draft;
 mod engine;
 mod fixtures;
 mod fuzz;
 mod inventory;
+mod joins;
 mod properties;
 mod support;
 mod who;

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::Field;
 use deltalake::datafusion::catalog::TableProvider;
 use deltalake::datafusion::execution::SessionState;
 use deltalake::delta_datafusion::DeltaScanNext;
@@ -21,11 +22,11 @@ use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::table::state::DeltaTableState;
-use deltalake::{DeltaTableError, TableProperty};
+use deltalake::{DeltaTable, DeltaTableError, TableProperty};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt};
-use schemas::Table;
+use schemas::{Column, Table};
 use url::Url;
 
 use super::encode::{DataFile, encode};
@@ -64,11 +65,12 @@ impl TableState {
         if !exists {
             create(table, &log_store).await.map_err(failed)?;
         }
-        let state = DeltaTableState::try_new(log_store.as_ref(), None).await.map_err(failed)?;
-        let found: Vec<String> = state.schema().fields().map(|f| f.name().to_string()).collect();
-        let columns: Vec<&str> = table.columns.iter().map(|c| c.name).collect();
-        if found != columns {
-            return Err(LakeError::Columns { table: table.name, found: found.join(", ") });
+        let mut state = DeltaTableState::try_new(log_store.as_ref(), None).await.map_err(failed)?;
+        let missing = missing(table, &state)?;
+        if !missing.is_empty() {
+            tracing::info!(table = table.name, columns = missing.len(), "the table gets columns of this version");
+            add_columns(&log_store, &missing).await.map_err(failed)?;
+            state = DeltaTableState::try_new(log_store.as_ref(), None).await.map_err(failed)?;
         }
         let mut opened = TableState { table, position: -1, log_store, state };
         opened.position = opened.committed().await.map_err(failed)?;
@@ -165,12 +167,35 @@ pub struct Size {
     pub rows: u64,
 }
 
-async fn create(table: &'static Table, log_store: &LogStoreRef) -> Result<(), DeltaTableError> {
-    let mut columns = Vec::with_capacity(table.columns.len());
-    for (field, column) in table.schema().fields().iter().zip(table.columns) {
-        let field = StructField::try_from_arrow(field.as_ref())?;
-        columns.push(field.with_metadata([("comment", column.doc)]));
+/// The columns that a table of an older version lacks. It must have all others, and none that this version does not know;
+/// their order says nothing, since Delta and every reader here go by name.
+fn missing(table: &'static Table, state: &DeltaTableState) -> Result<Vec<&'static Column>, LakeError> {
+    let found: Vec<String> = state.schema().fields().map(|f| f.name().to_string()).collect();
+    let missing: Vec<&Column> = table.columns.iter().filter(|c| !found.iter().any(|name| name == c.name)).collect();
+    let unknown = found.iter().any(|name| table.index_of(name).is_none());
+    if unknown || missing.iter().any(|column| column.required) {
+        return Err(LakeError::Columns { table: table.name, found: found.join(", ") });
     }
+    Ok(missing)
+}
+
+/// Adds optional columns at the table's end: a commit of metadata alone. Rows written before read as null there. A crash
+/// before the commit leaves the table as it was, and the next start adds them.
+async fn add_columns(log_store: &LogStoreRef, columns: &[&Column]) -> Result<(), DeltaTableError> {
+    let fields = columns.iter().map(|column| field(column)).collect::<Result<Vec<_>, _>>()?;
+    let mut table = DeltaTable::new(log_store.clone());
+    table.load().await?;
+    table.add_columns().with_fields(fields).await?;
+    Ok(())
+}
+
+fn field(column: &Column) -> Result<StructField, DeltaTableError> {
+    let field = Field::new(column.name, column.kind.data_type(), !column.required);
+    Ok(StructField::try_from_arrow(&field)?.with_metadata([("comment", column.doc)]))
+}
+
+async fn create(table: &'static Table, log_store: &LogStoreRef) -> Result<(), DeltaTableError> {
+    let columns = table.columns.iter().map(field).collect::<Result<Vec<_>, _>>()?;
     CreateBuilder::new()
         .with_log_store(log_store.clone())
         .with_table_name(table.name)

@@ -24,8 +24,17 @@ use super::DAY;
 /// Files are sorted by day first, which cuts them, then by these.
 const SORT: &[&str] = &[DAY, "tenant", "agent_id", "time", "received_at"];
 /// Ids that queries ask for by value.
-const BLOOM: &[&str] =
-    &["event_id", "source_event_id", "agent_id", "user_id", "credential_id", "token_id", "session_id", "trace_id"];
+const BLOOM: &[&str] = &[
+    "event_id",
+    "source_event_id",
+    "agent_id",
+    "agent_alias",
+    "user_id",
+    "credential_id",
+    "token_id",
+    "session_id",
+    "trace_id",
+];
 /// Columns whose values hardly repeat.
 const DISTINCT: &[&str] = &[
     "time",

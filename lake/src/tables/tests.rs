@@ -46,9 +46,20 @@ pub(crate) fn frame(offset: u64, count: usize) -> (u64, RecordBatch) {
 }
 
 async fn open(files: &SimFiles) -> Result<TableState, LakeError> {
+    open_as(files, &event::TABLE).await
+}
+
+/// `events` as a version before the column `without` declared it.
+fn older(without: &str) -> &'static schemas::Table {
+    let columns = event::TABLE.columns.iter().filter(|c| c.name != without);
+    let columns = columns.map(|c| schemas::Column { name: c.name, ..*c }).collect::<Vec<_>>();
+    Box::leak(Box::new(schemas::Table { name: "events", doc: event::TABLE.doc, columns: columns.leak() }))
+}
+
+async fn open_as(files: &SimFiles, table: &'static schemas::Table) -> Result<TableState, LakeError> {
     let store =
         Arc::new(FileStore::new(Arc::new(files.clone()), PathBuf::from("lake"), Clock::manual(50_000 * DAY_MICROS)));
-    TableState::open(store, &Url::parse("lake://folder/").expect("a URL"), &event::TABLE).await
+    TableState::open(store, &Url::parse("lake://folder/").expect("a URL"), table).await
 }
 
 /// All rows in the table's files, read by SQL.
@@ -100,6 +111,73 @@ async fn rows_come_back_as_they_were() {
     let events = Events::new(&frame.1).unwrap();
     let expected: Vec<EventRow> = (0..100).map(|i| events.row(i)).collect();
     assert_eq!(found, expected);
+}
+
+/// The rows of a frame without a column, as a version before it wrote them.
+fn project(batch: &RecordBatch, without: &str) -> RecordBatch {
+    let columns: Vec<usize> = (0..batch.num_columns()).filter(|&i| batch.schema().field(i).name() != without).collect();
+    batch.project(&columns).unwrap()
+}
+
+#[tokio::test]
+async fn a_table_of_a_version_before_a_column_gets_it_and_keeps_its_rows() {
+    let files = SimFiles::new();
+    let mut old = open_as(&files, older("agent_alias")).await.unwrap();
+    let before = frame(0, 10);
+    old.append(&[(0, project(&before.1, "agent_alias"))], 0, 1).await.unwrap();
+
+    let mut table = open(&files).await.unwrap();
+    assert_eq!((table.position, table.protocol()), (0, (1, 2)));
+    assert_eq!(ids(&table).await, ids_of(std::slice::from_ref(&before)));
+    let row = EventRow { agent_alias: Some("consumer-7".into()), ..Events::new(&before.1).unwrap().row(0) };
+    let after = (1, event::batch([&EventRow { event_id: "aliased".into(), log_offset: 1, ..row }]));
+    table.append(std::slice::from_ref(&after), 1, 1).await.unwrap();
+
+    // Opened again, nothing is left to add.
+    let version = table.size().version;
+    let table = open(&files).await.unwrap();
+    assert_eq!(table.size().version, version);
+    let mut aliases = Vec::new();
+    for batch in rows(&table).await {
+        let events = Events::new(&batch).unwrap();
+        aliases.extend((0..batch.num_rows()).map(|i| events.row(i).agent_alias));
+    }
+    assert_eq!(aliases.len(), 11);
+    assert_eq!(aliases.iter().flatten().collect::<Vec<_>>(), ["consumer-7"]);
+}
+
+/// Power goes at every call of the start that adds the column: it is there afterwards, or the next start adds it.
+#[tokio::test]
+async fn a_cut_while_a_column_is_added_loses_nothing() {
+    let rows = frame(0, 4);
+    let written = async || {
+        let files = SimFiles::new();
+        let mut old = open_as(&files, older("agent_alias")).await.unwrap();
+        old.append(&[(0, project(&rows.1, "agent_alias"))], 0, 1).await.unwrap();
+        files
+    };
+    let whole = written().await;
+    let first = whole.calls();
+    open(&whole).await.unwrap();
+    for cut in first..whole.calls() {
+        let files = written().await;
+        files.cut_at(cut);
+        // The last calls only tidy up: the start may succeed.
+        let _ = open(&files).await;
+        let table = open(&files.after_cut((cut % 2 == 1).then_some(cut))).await.unwrap();
+        assert_eq!(ids(&table).await, ids_of(std::slice::from_ref(&rows)), "cut at {cut}");
+        assert_eq!(table.protocol(), (1, 2));
+    }
+}
+
+#[tokio::test]
+async fn a_table_of_a_later_version_or_without_a_required_column_is_refused() {
+    for (written, opened) in [(&event::TABLE, older("agent_alias")), (older("tenant"), &event::TABLE)] {
+        let files = SimFiles::new();
+        open_as(&files, written).await.unwrap();
+        let refused = open_as(&files, opened).await.map(|_| ()).unwrap_err();
+        assert!(matches!(refused, LakeError::Columns { table: "events", .. }), "{refused}");
+    }
 }
 
 #[tokio::test]

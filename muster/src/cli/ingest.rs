@@ -10,6 +10,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ingest::{Admission, Carrier, Chunks, Mapping, Sources};
 use lake::clock::Clock;
+use schemas::Registry;
+use schemas::problem::Problem;
 use serde_json::{Value, json};
 
 use super::sql::Tenant;
@@ -23,6 +25,8 @@ use crate::output::{self, Format, complain};
 const PIECE_BYTES_MAX: usize = 4 << 20;
 /// So much of a file is looked at to recognise its source.
 const SAMPLE_BYTES_MAX: usize = 64 << 10;
+/// A larger registry is no file that people wrote.
+const REGISTRY_BYTES_MAX: u64 = 16 << 20;
 /// Records in quarantine that are shown one by one.
 const SHOWN_MAX: usize = 10;
 
@@ -83,11 +87,25 @@ pub(crate) async fn run(command: &IngestFiles, config: Config) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
+fn listed(problems: &[Problem]) -> anyhow::Error {
+    anyhow::anyhow!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+}
+
+/// The declared agents, or every mistake in the file that declares them.
+pub(crate) fn load_registry(config: &Config, sources: &Sources) -> Result<Option<Registry>> {
+    let Some(path) = &config.registry.file else { return Ok(None) };
+    let file = path.display().to_string();
+    let bytes = std::fs::metadata(path).with_context(|| format!("cannot read the registry {file}"))?.len();
+    if bytes > REGISTRY_BYTES_MAX {
+        bail!("the registry {file} has {bytes} bytes, the limit is {REGISTRY_BYTES_MAX}");
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the registry {file}"))?;
+    Registry::parse(&file, &text, &sources.names()).map(Some).map_err(|problems| listed(&problems))
+}
+
 /// All sources, or every mistake in the user's own mapping files.
 pub(crate) fn load_sources(config: &Config) -> Result<Sources> {
-    let listed =
-        |errors: Vec<ingest::MappingError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-    Sources::load(config.ingest.sources_folder.as_deref()).map_err(|errors| anyhow::anyhow!("{}", listed(errors)))
+    Sources::load(config.ingest.sources_folder.as_deref()).map_err(|problems| listed(&problems))
 }
 
 /// The mapping that was asked for, or the one that recognises the file's first bytes.

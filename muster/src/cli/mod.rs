@@ -7,13 +7,14 @@ mod bench;
 mod config;
 mod demo;
 mod docs;
+mod draft;
 pub(crate) mod ingest;
 pub(crate) mod inventory;
 mod normalize;
 mod orders;
 mod report;
 mod serve;
-mod sources;
+pub(crate) mod sources;
 mod sql;
 mod status;
 mod tokens;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use self::sources::SourcesCommand;
 use crate::config::{Config, load};
 
 /// Audit, anomaly detection and kill switch for AI agents.
@@ -59,7 +61,7 @@ enum Command {
     Normalize(normalize::Normalize),
     /// The log formats that Muster reads
     #[command(subcommand)]
-    Sources(sources::SourcesCommand),
+    Sources(SourcesCommand),
     /// Ask the lake and its hot tail in SQL
     Sql(sql::Sql),
     /// The roster: each agent with owner, credentials, scopes, users, volumes and hygiene
@@ -122,7 +124,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
     }
     let config = read_config(cli.config, cli.data)?;
     match cli.command {
-        Command::Sources(command) => return sources::run(&command, &config),
+        Command::Sources(ref command) if !matches!(command, SourcesCommand::List { .. }) => {
+            return sources::run(command, &config);
+        }
         Command::Normalize(command) => return normalize::run(&command, &config),
         Command::Tokens(command) => return tokens::run(&command, &config),
         _ => {}
@@ -133,6 +137,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             Command::Demo(command) => demo::run(&command, config).await,
             Command::Serve(command) => serve::run(&command, config).await,
             Command::Ingest(command) => ingest::run(&command, config).await,
+            Command::Sources(SourcesCommand::List { format }) => sources::list(format, &config).await,
             Command::Sql(command) => sql::run(&command, config).await,
             Command::Agents(command) => agents::run(&command, config).await,
             Command::Inventory(command) => inventory::run(&command, config).await,

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use ingest::{Carrier, Chunks, Context as Admitted, normalize_json, normalize_piece};
+use ingest::{Carrier, Chunks, Context as Admitted, Joins, normalize_joined, normalize_json};
 use lake::clock::Clock;
 
-use super::ingest::{choose, load_sources};
+use super::ingest::{choose, load_registry, load_sources};
 use crate::config::Config;
 use crate::node::{key_path, read_key};
 
@@ -40,6 +40,9 @@ enum JsonOnly {
 pub(crate) fn run(command: &Normalize, config: &Config) -> Result<ExitCode> {
     let JsonOnly::Json = command.format;
     let sources = load_sources(config)?;
+    let registry = load_registry(config, &sources)?;
+    // Each record by itself: what earlier ones said of tokens is not carried.
+    let joins = Joins { registry: registry.as_ref(), tokens: None };
     let mapping = choose(&sources, command.source.as_deref(), &command.file)?;
     // The installation's own key gives the credential ids of the lake; without one, ids that mean nothing elsewhere.
     let key = if key_path(&config.data.folder).exists() { read_key(&config.data.folder)? } else { [0; 32] };
@@ -60,7 +63,7 @@ pub(crate) fn run(command: &Normalize, config: &Config) -> Result<ExitCode> {
     let mut out = std::io::BufWriter::new(crate::output::Output::lock());
     let mut first = 0;
     while let Some(piece) = chunks.next_piece()? {
-        let normalized = normalize_piece(mapping, &piece, first, None, &context, limits);
+        let normalized = normalize_joined(mapping, &piece, first, None, &context, limits, joins);
         normalize_json(&normalized, first, &mut out)?;
         first += normalized.outcomes.len() as u32;
     }

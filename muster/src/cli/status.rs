@@ -56,6 +56,8 @@ fn text(status: &Value, serving: bool) -> String {
     for poll in rows(&status["inventory"]) {
         text.push_str(&format!("\ninventory {}\n", poll_line(&poll)));
     }
+    text.push_str(&sources(&status["sources"]));
+    text.push_str(&tokens(&status["tokens"]));
     for (title, name, columns) in
         [("alerts", "alerts", ["detector", "severity_id", "alerts"]), ("orders", "orders", ["state", "mode", "orders"])]
     {
@@ -84,6 +86,40 @@ pub(crate) fn poll_line(poll: &Value) -> String {
         line.push_str(&format!("; FAILED {}: {}", text("last_run"), text("reason")));
     }
     line
+}
+
+/// The user's own mappings in force, and every mistake in files that are not.
+fn sources(sources: &Value) -> String {
+    let own: Vec<String> = rows(&sources["in_force"])
+        .iter()
+        .filter(|source| source["built_in"] == false)
+        .map(|source| {
+            format!("{} {}", source["source"].as_str().unwrap_or("-"), source["version"].as_str().unwrap_or("-"))
+        })
+        .collect();
+    let mut text = String::new();
+    if !own.is_empty() {
+        text.push_str(&format!("own sources: {}\n", own.join(", ")));
+    }
+    for problem in rows(&sources["broken"]) {
+        let part = |key: &str| problem[key].as_str().unwrap_or("").to_owned();
+        let (file, key, message) = (part("file"), part("key"), part("message"));
+        text.push_str(&format!("broken, not in force: {file}:{}: {key}: {message}\n", problem["line"]));
+    }
+    text
+}
+
+fn tokens(tokens: &Value) -> String {
+    let count = |key: &str| tokens[key].as_i64().unwrap_or(0);
+    if !tokens.is_object() {
+        return String::new();
+    }
+    format!(
+        "tokens: {} remembered, {} events filled from their issuance, {} in conflict\n",
+        grouped(count("entries")),
+        grouped(count("joined")),
+        grouped(count("conflicts"))
+    )
 }
 
 fn rows(value: &Value) -> Vec<Value> {

@@ -22,6 +22,7 @@ pub(crate) struct Config {
     pub(crate) server: ServerConfig,
     pub(crate) ingest: ingest::Config,
     pub(crate) inventory: ingest::inventory::Config,
+    pub(crate) registry: RegistryConfig,
     pub(crate) log: lake::log::LogConfig,
     pub(crate) lake: lake::tables::LakeConfig,
     pub(crate) detect: detect::Config,
@@ -41,6 +42,14 @@ impl Default for DataConfig {
     fn default() -> Self {
         DataConfig { folder: "muster-data".into() }
     }
+}
+
+/// The agents that you declare: see `docs/registry.md`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RegistryConfig {
+    /// File that declares agents with their names in several systems, owner and name. Read at start.
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// The HTTP server.
@@ -69,6 +78,7 @@ impl Config {
             "server" => self.server = read.server,
             "ingest" => self.ingest = read.ingest,
             "inventory" => self.inventory = read.inventory,
+            "registry" => self.registry = read.registry,
             "log" => self.log = read.log,
             "lake" => self.lake = read.lake,
             "detect" => self.detect = read.detect,
@@ -87,6 +97,8 @@ impl Config {
             (request_secs >= 1, "server.request_secs: must be at least 1"),
             (self.ingest.body_bytes_max >= 1 << 10, "ingest.body_bytes_max: must be at least 1 KiB"),
             (self.ingest.limits.record_bytes_max >= 1, "ingest.limits.record_bytes_max: must be at least 1"),
+            (self.ingest.tokens.bytes_max >= 1 << 20, "ingest.tokens.bytes_max: must be at least 1 MiB"),
+            (self.ingest.tokens.ttl_hours >= 1, "ingest.tokens.ttl_hours: must be at least 1"),
             (self.detect.agents_max >= 1, "detect.agents_max: must be at least 1"),
         ] {
             if !fine {

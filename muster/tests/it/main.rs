@@ -13,3 +13,4 @@ mod ends;
 mod inventory;
 mod server;
 mod shape;
+mod sources;

@@ -59,6 +59,28 @@ async fn the_list_has_a_tag_that_changes_with_it() {
     assert_eq!((status, body["entries"].as_array().map(Vec::len)), (StatusCode::OK, Some(0)));
 }
 
+/// A gateway knows the agent by a name of its own.
+#[tokio::test]
+async fn an_agent_is_stopped_by_any_of_its_names() {
+    let (world, _) = acted().await;
+    let before = ask(&world, "acme", Verb::Deny, get("/v1/deny")).await.1;
+    let text = "[[agents]]\nid = \"billing\"\naliases = [{ source = \"kong\", id = \"consumer-7\" }, { id = \"0oa1\" }]\n\
+                [[agents]]\nid = \"other\"\naliases = [{ id = \"consumer-8\" }]\n";
+    world.responder.deny().know(schemas::Registry::parse("agents.toml", text, &["kong"]).expect("is right"));
+    let check = async |tenant: &str, agent: &str| {
+        ask(&world, tenant, Verb::Deny, get(&format!("/v1/deny/check?agent={agent}"))).await.0
+    };
+    for agent in ["billing", "consumer-7", "0oa1"] {
+        assert_eq!(check("acme", agent).await, StatusCode::FORBIDDEN, "{agent}");
+    }
+    assert_eq!(check("acme", "consumer-8").await, StatusCode::OK);
+    assert_eq!(check("globex", "consumer-7").await, StatusCode::OK);
+    world.responder.handle_alert(&alert("other", START)).await.expect("handled");
+    let (_, tag, body) = ask(&world, "acme", Verb::Deny, get("/v1/deny")).await;
+    assert_eq!(body["entries"][0]["aliases"], serde_json::json!(["consumer-7", "0oa1"]), "{body}");
+    assert_ne!(before, tag, "a list with other names has another tag");
+}
+
 #[tokio::test]
 async fn a_gateway_asks_about_one_request() {
     let (world, _) = acted().await;
