@@ -34,8 +34,8 @@ fn bits_of(alert: &AlertRow) -> f64 {
 
 #[test]
 fn a_regular_fleet_is_left_alone() {
-    // Ticks a minute apart; two days apart, as when a week is loaded in seconds; none at all.
-    for (seed, tick) in [(1, MINUTE), (2, MINUTE), (3, 2 * DAY), (1, 30 * DAY)] {
+    // Ticks a minute apart; two days apart, as when a week is loaded in seconds.
+    for (seed, tick) in [(1, MINUTE), (2, MINUTE), (3, 2 * DAY)] {
         let rows = fleet(200, WEEK, seed);
         let events = rows.len();
         let alerts = feed(&mut engine(), &steps(rows, tick), 1000);

@@ -147,7 +147,7 @@ fn a_flood_of_agents_does_not_push_out_the_known_ones() {
     let flood = (0..5_000).map(|i| row(&format!("made-up-{i}"), START + 7 * DAY + i, ("x.y", "write", None))).collect();
     feed(&mut engine, &steps(flood, HOUR), 1000);
     assert!(engine.agents() <= 64 * 8);
-    let hijack = row("agent-0", START + 8 * DAY, ("secrets.read", "read", Some("vault/prod")));
+    let hijack = row("agent-0", START + 8 * DAY, ("payroll.export", "export", Some("s3/elsewhere")));
     assert_eq!(feed(&mut engine, &steps(vec![hijack], HOUR), 1)[0].agent_id.as_deref(), Some("agent-0"));
 }
 

@@ -55,7 +55,13 @@ fn what_was_decided_by_hand_holds() {
                 Some(differences) if differences.is_empty() => {}
                 Some(differences) => {
                     let what = differences.join("; ");
-                    wrong.push(format!("{} {}:{}: {what} ({})", mapping.name(), record.stream, record.line, record.why));
+                    wrong.push(format!(
+                        "{} {}:{}: {what} ({})",
+                        mapping.name(),
+                        record.stream,
+                        record.line,
+                        record.why
+                    ));
                 }
             }
         }
