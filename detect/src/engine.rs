@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::Config;
 use crate::agent::Agent;
 use crate::detectors::DETECTORS;
+use crate::evidence::Evidence;
 use crate::hash::{Keyed, Map, Of, map};
 use crate::shard::{Shard, Surroundings};
 use crate::tenant::Tenant;
@@ -61,6 +62,25 @@ impl Engine {
 
     /// Judges and learns the rows of a batch of `events`, in order. Fails if the batch is not one of `events`.
     pub fn observe(&mut self, batch: &RecordBatch, alerts: &mut Vec<AlertRow>) -> Result<(), SchemaError> {
+        self.judge(batch, alerts, None)
+    }
+
+    /// As [`observe`](Self::observe), and tells how each row with an agent was scored, in the order of the rows.
+    pub fn observe_scored(
+        &mut self,
+        batch: &RecordBatch,
+        alerts: &mut Vec<AlertRow>,
+        scored: &mut Vec<Scored>,
+    ) -> Result<(), SchemaError> {
+        self.judge(batch, alerts, Some(scored))
+    }
+
+    fn judge(
+        &mut self,
+        batch: &RecordBatch,
+        alerts: &mut Vec<AlertRow>,
+        scored: Option<&mut Vec<Scored>>,
+    ) -> Result<(), SchemaError> {
         let events = Events::new(batch)?;
         self.rows.iter_mut().for_each(Vec::clear);
         for at in 0..batch.num_rows() {
@@ -70,18 +90,25 @@ impl Engine {
             }
         }
         let Engine { config, keyed, rules_digest, shards, tenants, new_tenant, threads, rows } = self;
-        let around = Surroundings { config, keyed: *keyed, rules_digest, tenants, new_tenant };
+        let around = Surroundings { config, keyed: *keyed, rules_digest, tenants, new_tenant, tell: scored.is_some() };
         let threads = if batch.num_rows() < PARALLEL_ROWS_MIN { 1 } else { *threads };
         let mut found = run(shards, rows, threads, |shard, rows, found| shard.observe(&around, &events, rows, found));
-        found.sort_by_key(|(row, detector, _)| (*row, *detector));
-        alerts.extend(found.into_iter().map(|(_, _, alert)| alert));
+        found.alerts.sort_by_key(|(row, detector, _)| (*row, *detector));
+        alerts.extend(found.alerts.into_iter().map(|(_, _, alert)| alert));
+        if let Some(scored) = scored {
+            found.scored.sort_by_key(|one| one.row);
+            scored.append(&mut found.scored);
+        }
         Ok(())
     }
 
-    /// Time passes: what waited since the last tick joins what tenants share, thresholds move, and sessions that were held
+    /// Time passes: sessions that were left alone end, what waited since the last tick joins what tenants share, thresholds move, and sessions that were held
     /// back are learned or dropped. No detector sees anything in time passing itself, so `_alerts` stays as it is.
     pub fn tick(&mut self, time_micros: i64, _alerts: &mut Vec<AlertRow>) {
         let Engine { config, shards, tenants, .. } = self;
+        for (number, shard) in shards.iter_mut().enumerate() {
+            shard.sweep(config, time_micros, number);
+        }
         let mut room = config.cohorts_max.saturating_sub(tenants.values().map(Tenant::groups).sum());
         let mut changed: Vec<u64> = Vec::new();
         for shard in shards.iter_mut() {
@@ -106,7 +133,8 @@ impl Engine {
 
     /// Obeys a control frame; says whether it was for detection. Forms, each with the `tenant` that it is about:
     /// `{"tenant": T, "dismiss": ALERT_ID}` (the alert was about ordinary work: learn it),
-    /// `{"tenant": T, "confirm": ALERT_ID}` (it was not: what is held back because of it is dropped) and
+    /// `{"tenant": T, "confirm": ALERT_ID}` (it was not: what is held back because of it is dropped),
+    /// `{"tenant": T, "drop_session": SESSION_ID, "agent": AGENT_ID}` (what the agent did in it is not learned) and
     /// `{"tenant": T, "reset_agent": AGENT_ID}` (its history starts anew). Anything else is not for detection.
     pub fn control(&mut self, control: &Value) -> bool {
         let field = |name| control.get(name).and_then(Value::as_str);
@@ -122,6 +150,10 @@ impl Engine {
             return agents.any(|agent| agent.confirm(alert));
         }
         drop(agents);
+        if let (Some(session), Some(agent_id)) = (field("drop_session"), field("agent")) {
+            let (key, session) = (self.keyed.of(Of::Agent, tenant, agent_id), self.keyed.of(Of::Session, 0, session));
+            return self.shards.iter_mut().any(|shard| shard.drop_session(key, session));
+        }
         if let Some(agent_id) = field("reset_agent") {
             let key = self.keyed.of(Of::Agent, tenant, agent_id);
             return self.shards.iter_mut().any(|shard| shard.forget(&self.config, key));
@@ -141,18 +173,33 @@ impl Engine {
     }
 }
 
-/// An alert with the row and the detector that raised it.
-pub(crate) type Found = (u32, usize, AlertRow);
+/// What judging rows brought.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// Alerts, with the row and the detector that raised each.
+    pub(crate) alerts: Vec<(u32, usize, AlertRow)>,
+    pub(crate) scored: Vec<Scored>,
+}
+
+/// How a row was scored.
+#[derive(Clone, Debug)]
+pub struct Scored {
+    /// Its number in the batch.
+    pub row: u32,
+    pub evidence: Evidence,
+    /// Bits, one a detector, in the order of [`DETECTORS`].
+    pub bits: [f64; DETECTORS.len()],
+}
 
 /// Calls `f` with each shard that has rows, on so many threads.
 fn run(
     shards: &mut [Shard],
     rows: &[Vec<u32>],
     threads: usize,
-    f: impl Fn(&mut Shard, &[u32], &mut Vec<Found>) + Sync,
-) -> Vec<Found> {
+    f: impl Fn(&mut Shard, &[u32], &mut Found) + Sync,
+) -> Found {
     let work = |shards: &mut [Shard], rows: &[Vec<u32>]| {
-        let mut found = Vec::new();
+        let mut found = Found::default();
         let busy = shards.iter_mut().zip(rows).filter(|(_, rows)| !rows.is_empty());
         busy.for_each(|(shard, rows)| f(shard, rows, &mut found));
         found
@@ -164,7 +211,12 @@ fn run(
     std::thread::scope(|scope| {
         let parts = shards.chunks_mut(each).zip(rows.chunks(each));
         let threads: Vec<_> = parts.map(|(shards, rows)| scope.spawn(|| work(shards, rows))).collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("judging does not panic")).collect()
+        let mut all = Found::default();
+        for mut found in threads.into_iter().map(|thread| thread.join().expect("judging does not panic")) {
+            all.alerts.append(&mut found.alerts);
+            all.scored.append(&mut found.scored);
+        }
+        all
     })
 }
 

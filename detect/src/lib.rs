@@ -33,7 +33,7 @@ mod tail;
 mod tenant;
 
 pub use config::Config;
-pub use engine::Engine;
+pub use engine::{Engine, Scored};
 pub use evidence::{Evidence, History};
 pub use explain::Case;
 pub use snapshot::RestoreError;

@@ -46,6 +46,13 @@ impl Session {
         Session { key, last: time, recent: none, job, lead: none, calls, event_ids, best, odd, alerted: false }
     }
 
+    /// Nothing of it so far is learned.
+    pub(crate) fn drop_calls(&mut self) {
+        self.calls.clear();
+        self.odd.clear();
+        self.lead = self.recent;
+    }
+
     pub(crate) fn note_odd(&mut self, call: u64) {
         if self.odd.len() < ODD_MAX && !self.odd.contains(&call) {
             self.odd.push(call);

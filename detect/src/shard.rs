@@ -15,7 +15,7 @@ use crate::Config;
 use crate::agent::{Agent, Held};
 use crate::alert::raise;
 use crate::detectors::{DETECTORS, Seen};
-use crate::engine::{DAY_MICROS, Found, MINUTE_MICROS, SHARDS, text};
+use crate::engine::{DAY_MICROS, Found, MINUTE_MICROS, SHARDS, Scored, text};
 use crate::evidence::{Evidence, History};
 use crate::habits::{Call, Keys, Odds, RESOURCES_MAX, Recent};
 use crate::hash::{Keyed, Map, Of, map};
@@ -31,6 +31,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) rules_digest: &'a str,
     pub(crate) tenants: &'a Map<Tenant>,
     pub(crate) new_tenant: &'a Tenant,
+    /// Every row's scores are wanted.
+    pub(crate) tell: bool,
 }
 
 pub(crate) struct Shard {
@@ -40,6 +42,8 @@ pub(crate) struct Shard {
     pub(crate) pending: Map<Pending>,
     /// Agents with sessions that are held back.
     pub(crate) holding: Vec<u64>,
+    /// When sessions that were left alone were last ended.
+    pub(crate) swept: i64,
     /// The tenant of the row before: rows of one tenant come together.
     tenant_before: (String, u64),
     scratch: Scratch,
@@ -71,13 +75,14 @@ impl Shard {
             agents: map(),
             pending: map(),
             holding: Vec::new(),
+            swept: 0,
             tenant_before: Default::default(),
             scratch: Scratch::default(),
         }
     }
 
     /// Judges and learns these rows.
-    pub(crate) fn observe(&mut self, around: &Surroundings, events: &Events, rows: &[u32], found: &mut Vec<Found>) {
+    pub(crate) fn observe(&mut self, around: &Surroundings, events: &Events, rows: &[u32], found: &mut Found) {
         for at in rows {
             if let Some(agent_id) = text(events.agent_id, *at as usize) {
                 self.row(around, events, *at as usize, agent_id, found);
@@ -85,7 +90,7 @@ impl Shard {
         }
     }
 
-    fn row(&mut self, around: &Surroundings, events: &Events, at: usize, agent_id: &str, found: &mut Vec<Found>) {
+    fn row(&mut self, around: &Surroundings, events: &Events, at: usize, agent_id: &str, found: &mut Found) {
         let Surroundings { config, keyed, tenants, new_tenant, .. } = *around;
         let tenant_key = self.tenant(keyed, events.tenant.value(at));
         let key = keyed.of(Of::Agent, tenant_key, agent_id);
@@ -189,6 +194,43 @@ impl Shard {
         self.agents.values_mut().filter(move |agent| agent.tenant == tenant)
     }
 
+    /// Ends the sessions that were left alone, about once a minute, each shard at another second.
+    pub(crate) fn sweep(&mut self, config: &Config, now: i64, number: usize) {
+        if self.swept == 0 {
+            self.swept = now - SWEEP_MICROS * number as i64 / SHARDS as i64;
+        }
+        if now - self.swept < SWEEP_MICROS {
+            return;
+        }
+        self.swept = now;
+        let Shard { agents, pending, holding, .. } = self;
+        let idle = config.session_idle_mins * MINUTE_MICROS;
+        let alone = |session: &Session| now - session.last > idle;
+        let left = agents.iter().filter(|(_, agent)| agent.open.iter().any(alone)).map(|(key, _)| *key);
+        let mut left: Vec<u64> = left.collect();
+        // The order in which they are learned must not hang on that of the map.
+        left.sort_unstable();
+        for key in left {
+            let Some(agent) = agents.get_mut(&key) else { continue };
+            let pending = pending.entry(agent.tenant).or_insert_with(Pending::of_known);
+            let held_before = agent.held.len();
+            let (ended, open) = std::mem::take(&mut agent.open).into_iter().partition(alone);
+            agent.open = open;
+            let ended: Vec<Session> = ended;
+            ended.into_iter().for_each(|session| end(config, agent, pending, session, now));
+            if held_before == 0 && !agent.held.is_empty() {
+                holding.push(key);
+            }
+        }
+    }
+
+    /// What the agent did in this session is not learned; says whether there is such a session.
+    pub(crate) fn drop_session(&mut self, key: u64, session: u64) -> bool {
+        let Some(agent) = self.agents.get_mut(&key) else { return false };
+        let open = agent.open.iter_mut().filter(|open| open.key == session);
+        open.map(Session::drop_calls).count() > 0
+    }
+
     /// Learns or drops what was held back, now that the tenants know what other agents did.
     pub(crate) fn release(&mut self, config: &Config, tenants: &Map<Tenant>, time: i64) {
         let mut still = Vec::new();
@@ -202,8 +244,7 @@ impl Shard {
                     // The same oddity in several hands is no habit.
                     (false, true) => {}
                     (true, true) => {
-                        let pending =
-                            self.pending.entry(agent.tenant).or_insert_with(|| Pending::new(&tenant.all.label));
+                        let pending = self.pending.entry(agent.tenant).or_insert_with(Pending::of_known);
                         learn(config, agent, pending, held.job, held.lead, &held.calls);
                     }
                     (_, false) => agent.held.push(held),
@@ -216,6 +257,9 @@ impl Shard {
         self.holding = still;
     }
 }
+
+/// So often sessions that were left alone are looked for.
+const SWEEP_MICROS: i64 = 64_000_000;
 
 /// Writes what a call was about to `name`: service, kind and id, as far as they are known. False if none is. What is
 /// changed is told apart by its whole id (a payee, a recipient); what is read by its kind.
@@ -282,7 +326,7 @@ fn judge(
     tenant: &Tenant,
     pending: &mut Pending,
     row: &Row,
-    found: &mut Vec<Found>,
+    found: &mut Found,
 ) {
     let config = around.config;
     let session = agent.open.last().expect("the session is open");
@@ -290,6 +334,9 @@ fn judge(
     let evidence = evidence(config, agent, tenant, row, recent, job);
     let seen = Seen { config, row, evidence: &evidence, recent, agent: agent.facts(), keyed: around.keyed };
     let scores = agent.states.score(&seen, &tenant.shared);
+    if around.tell {
+        found.scored.push(Scored { row: row.at as u32, evidence, bits: scores });
+    }
     for (i, score) in scores.into_iter().enumerate().filter(|(_, score)| *score > 0.0) {
         let session = agent.open.last_mut().expect("the session is open");
         session.best[i] = session.best[i].max(score as f32);
@@ -300,7 +347,7 @@ fn judge(
         // Without history of its own everything is new to an agent: it has to learn to get one.
         session.alerted |= hard || evidence.history == History::Own;
         if let Some(alert) = raise(around, symbols, agent, tenant, &seen, i, score) {
-            found.push((row.at as u32, i, alert));
+            found.alerts.push((row.at as u32, i, alert));
         }
     }
     if is_odd(config, &evidence) && agent.sessions > 0 {
