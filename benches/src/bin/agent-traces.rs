@@ -15,7 +15,6 @@
 //! The engine's settings are its defaults but for what a stream of short runs needs: no days of history are asked for, and
 //! an odd session that nobody judged is learned at the next tick, unless others did the same odd thing.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 
 use anyhow::{Context, Result, bail};
@@ -26,9 +25,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 const SECOND: i64 = 1_000_000;
-const HOUR: i64 = 3_600 * SECOND;
+/// Between runs.
+const PAUSE: i64 = 240 * SECOND;
 /// 2026-03-02.
 const START: i64 = 1_772_409_600 * SECOND;
+/// Ticks at the end of a run: one ends the session, one joins what it taught, one releases what it held back.
+const TICKS: i64 = 3;
 const LINE_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Deserialize)]
@@ -85,11 +87,18 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+struct Run {
+    id: String,
+    agent: String,
+    tenant: String,
+    learn: bool,
+}
+
 struct Traces {
     engine: Engine,
     combination: usize,
-    /// The run under way of each agent, and whether it may be learned.
-    open: BTreeMap<String, (String, String, bool)>,
+    /// The run under way.
+    run: Option<Run>,
     calls: i64,
     runs: i64,
 }
@@ -101,24 +110,18 @@ impl Traces {
             history_days_min: 0,
             cohort_agents_min: 0,
             quarantine_hours: 0,
+            session_idle_mins: 1,
             ..Config::default()
         };
         let combination = DETECTORS.iter().position(|d| d.name == "combination").expect("the detector is built in");
-        Traces { engine: Engine::new(&config), combination, open: BTreeMap::new(), calls: 0, runs: 0 }
+        Traces { engine: Engine::new(&config), combination, run: None, calls: 0, runs: 0 }
     }
 
     fn call(&mut self, call: &Call, out: &mut impl Write) -> Result<()> {
-        let known = self.open.get(&call.client_id);
-        if known.is_none_or(|(run, ..)| *run != call.run) {
-            self.end(&call.client_id);
-            // The history is whole before the first live call is judged.
-            if call.phase == "live" {
-                let prior = self.open.iter().filter(|(_, (_, phase, _))| phase == "prior");
-                let prior: Vec<String> = prior.map(|(agent, _)| agent.clone()).collect();
-                prior.iter().for_each(|agent| self.end(agent));
-            }
-            self.runs += 1;
-            self.open.insert(call.client_id.clone(), (call.run.clone(), call.phase.clone(), call.learn));
+        if self.run.as_ref().is_none_or(|run| run.id != call.run) {
+            self.end();
+            let (id, agent, tenant) = (call.run.clone(), call.client_id.clone(), call.tenant.clone());
+            self.run = Some(Run { id, agent, tenant, learn: call.learn });
         }
         self.calls += 1;
         let (mut alerts, mut scored) = (Vec::new(), Vec::new());
@@ -141,21 +144,20 @@ impl Traces {
         Ok(())
     }
 
-    /// A run is over: an hour passes.
-    fn end(&mut self, agent: &str) {
-        let Some((run, _, learn)) = self.open.remove(agent) else { return };
+    /// A run is over: an hour passes, its session ends, and what was held back is learned.
+    fn end(&mut self) {
+        let Some(Run { id, agent, tenant, learn }) = self.run.take() else { return };
         if !learn {
-            self.engine.control(&json!({"tenant": "acme", "drop_session": run, "agent": agent}));
+            self.engine.control(&json!({"tenant": tenant, "drop_session": id, "agent": agent}));
         }
-        // One tick ends the session, the next learns what was held back.
         self.runs += 1;
-        self.engine.tick(self.now(), &mut Vec::new());
-        self.engine.tick(self.now() + 65 * SECOND, &mut Vec::new());
-        self.engine.tick(self.now() + 130 * SECOND, &mut Vec::new());
+        for minute in 0..TICKS {
+            self.engine.tick(self.now() + minute * 65 * SECOND, &mut Vec::new());
+        }
     }
 
     fn now(&self) -> i64 {
-        START + self.runs * HOUR + self.calls * SECOND / 1_000
+        START + self.runs * PAUSE + self.calls * SECOND / 1_000
     }
 
     fn row(&self, call: &Call) -> EventRow {

@@ -17,6 +17,8 @@ use crate::explain::Case;
 
 pub(super) struct Combination;
 
+/// The least impact of what can do harm: a plain read cannot, and how odd it is says nothing of a hijack.
+const HARM: f64 = 0.3;
 /// Bits for each doubling of the jobs at which the same odd call was seen.
 const ELSEWHERE_BITS: f64 = 3.0;
 
@@ -35,7 +37,7 @@ impl Detector for Combination {
 
     fn score(_: &(), _: &(), Seen { evidence, .. }: &Seen<'_>) -> f64 {
         match evidence.history {
-            History::Own => evidence.weighed_bits() + elsewhere_bits(evidence.elsewhere),
+            History::Own if evidence.impact >= HARM => evidence.weighed_bits() + elsewhere_bits(evidence.elsewhere),
             _ => 0.0,
         }
     }
