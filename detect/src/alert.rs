@@ -122,14 +122,14 @@ fn describe(
     }
 }
 
-/// Low: only the cohort's history speaks, or it did not succeed. Critical: grave, sure, and new in action and resource.
+/// Low: only the cohort's history speaks, or it did not succeed. Critical: what may stop an agent unattended.
 fn severity(evidence: &Evidence) -> i32 {
-    let Evidence { impact, weight, history, action_bits, resource_bits, .. } = *evidence;
+    let Evidence { impact, weight, history, .. } = *evidence;
     if history != History::Own || weight < impact {
         return LOW;
     }
     match evidence.weighed_bits() >= HIGH_BITS {
-        true if impact == 1.0 && action_bits >= 5.0 && resource_bits >= 10.0 => CRITICAL,
+        _ if evidence.is_sure() => CRITICAL,
         true if impact >= GRAVE => HIGH,
         _ => MEDIUM,
     }

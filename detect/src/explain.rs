@@ -81,7 +81,20 @@ impl Case<'_> {
         for peers in self.peers {
             text.push_str(&self.compared(peers));
         }
+        text.push_str(self.ordinary());
         text
+    }
+
+    /// What would have made the call ordinary: what takes away the largest term.
+    fn ordinary(&self) -> &'static str {
+        let Evidence { action_bits, order_bits, resource_bits, .. } = *self.evidence;
+        if resource_bits > action_bits.max(order_bits) {
+            "On a resource that it used before, or one declared as intended, it would have been ordinary. "
+        } else if action_bits >= order_bits {
+            "Had it done the action in some of its sessions before, it would have been ordinary. "
+        } else {
+            "After the calls that usually come before it, it would have been ordinary. "
+        }
     }
 
     fn normal(&self) -> String {
