@@ -60,6 +60,7 @@ pub(crate) enum Test {
         globs: Vec<String>,
         is: bool,
     },
+    Matches(Regex),
 }
 
 /// `glob → texts`, first match wins.
@@ -332,6 +333,7 @@ impl Test {
         match self {
             Test::Present(wanted) => text.is_some() == *wanted,
             Test::Empty => text.is_none(),
+            Test::Matches(regex) => text.is_some_and(|text| regex.is_match(text)),
             Test::Like { globs, is } => text.is_some_and(|text| globs.iter().any(|g| like(g, text))) == *is,
         }
     }

@@ -50,9 +50,10 @@ impl Filled {
 /// Masks a text of a record that holds secrets; none where there is nothing to mask.
 pub(super) type Clean<'c> = dyn FnMut(&str) -> Option<String> + 'c;
 
-/// A token that a client got for itself has the client as its subject: there is no user behind it.
-fn is_agent(user: &str, agent: &str) -> bool {
-    user.strip_suffix("@clients").unwrap_or(user) == agent
+/// A token that a client got for itself has the client as its subject: there is no user behind it. Where the record says
+/// that the user is a person, the ids are alike by chance: systems may number people and clients each from 1.
+fn is_agent(Texts { user, user_kind, agent, .. }: &Texts) -> bool {
+    user_kind != "human" && user.strip_suffix("@clients").unwrap_or(user) == agent
 }
 
 /// Fills agent and user of the row under way. `hops` is the record's own delegation; the facts' comes in its place where
@@ -66,7 +67,7 @@ pub(super) fn who(
     clean: &mut Clean<'_>,
 ) -> Filled {
     let mut filled = Filled::default();
-    if is_agent(&texts.user, &texts.agent) {
+    if is_agent(texts) {
         texts.user.clear();
     }
     let known = joins.registry.and_then(|registry| of_record(registry, rows, texts, context, mapping, clean));
