@@ -15,14 +15,15 @@ const EDGES: &[(&str, &[&str])] = &[
     ("muster", &["schemas", "lake", "ingest", "detect", "respond", "query", "benches"]),
 ];
 
-/// What a pure crate's code must not name: IO, clocks, async, the environment, chance.
+/// What a pure crate's code must not name: IO, clocks, async, threads that outlive a call, the environment, chance.
 const IMPURE: &[&str] = &[
     "std::fs",
     "std::io",
     "std::net",
     "std::env",
     "std::process",
-    "std::thread",
+    "thread::sleep",
+    "thread::spawn",
     "SystemTime",
     "Instant::now",
     "Utc::now",
