@@ -244,11 +244,13 @@ mod tests {
             ("New-InboxRule", "egress"),
             ("GET /customers/export", "egress"),
             ("create pods/exec", "execute"),
+            ("send_email", "message"),
+            ("stripe.create_refund", "payment"),
             ("sts:GetCallerIdentity", "routine"),
         ] {
             assert_eq!(impact(action), Some(expected), "{action}");
         }
-        assert_eq!((impact("GET /invoices"), impact(""), impact("send_email")), (None, None, None));
+        assert_eq!((impact("GET /invoices"), impact(""), impact("monkeys.list")), (None, None, None));
     }
 
     #[test]
