@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::cli::ingest::{load_registry, load_sources};
+use crate::cli::ingest::{load_catalogue, load_registry, load_sources};
 use crate::config::{Config, resolve_secrets};
 use crate::detection::{self, Detection};
 use crate::metrics::Metrics;
@@ -115,6 +115,7 @@ impl Node {
         // What can be wrong with the configuration is found before anything runs.
         let sources = load_sources(&config)?;
         let registry = load_registry(&config, &sources)?;
+        let catalogue = load_catalogue(&config)?;
         let respond = resolve_secrets(&config.respond)?;
         let store = Store::open(config, clock).await?;
         let Store { config, clock, log, files, key, .. } = &store;
@@ -136,7 +137,7 @@ impl Node {
         let remembering = ingest.clone();
         let taught = tokio::task::spawn_blocking(move || remembering.remember()).await??;
         tracing::info!(taught, "what was said of tokens is learned again from the log");
-        let detect = detect::Config { hash_key: hash_key(key), ..config.detect.clone() };
+        let detect = detect::Config { hash_key: hash_key(key), catalogue, ..config.detect.clone() };
         let detection = Detection::open(log.clone(), files.clone(), folder.join("detect"), &detect)?;
 
         let (stop, _) = watch::channel(false);
