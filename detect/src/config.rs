@@ -32,6 +32,12 @@ pub struct Config {
     pub combination_bits: f64,
     /// The same for an action that an agent never did: one of a combination's three terms.
     pub first_action_bits: f64,
+    /// The same for an unusual amount of calls, failures, data or cost.
+    pub rate_bits: f64,
+    /// Calls a minute beyond which an agent is over the limit, whatever is usual for it.
+    pub agent_calls_min_max: u32,
+    /// The same for what a person does by hand.
+    pub user_calls_min_max: u32,
     /// Score from which a grave call is odd: its session is held back instead of learned.
     pub odd_bits: f64,
     /// An odd session that nobody judged is learned after this long, unless others did the same odd thing meanwhile.
@@ -67,6 +73,9 @@ impl Default for Config {
             cohort_agents_min: 3,
             combination_bits: 20.0,
             first_action_bits: 12.0,
+            rate_bits: 12.5,
+            agent_calls_min_max: 6_000,
+            user_calls_min_max: 600,
             odd_bits: 10.0,
             quarantine_hours: 168,
             campaigns_max: 16_384,

@@ -24,6 +24,7 @@ mod explain;
 mod habits;
 mod hash;
 mod impact;
+mod rhythm;
 mod session;
 mod shard;
 mod snapshot;

@@ -332,7 +332,15 @@ fn judge(
     let session = agent.open.last().expect("the session is open");
     let (recent, job) = (session.recent, session.job);
     let evidence = evidence(config, agent, tenant, row, recent, job);
-    let seen = Seen { config, row, evidence: &evidence, recent, agent: agent.facts(), keyed: around.keyed };
+    let seen = Seen {
+        config,
+        row,
+        evidence: &evidence,
+        recent,
+        agent: agent.facts(),
+        keyed: around.keyed,
+        tails: &tenant.tails,
+    };
     let scores = agent.states.score(&seen, &tenant.shared);
     if around.tell {
         found.scored.push(Scored { row: row.at as u32, evidence, bits: scores });

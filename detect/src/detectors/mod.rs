@@ -15,6 +15,7 @@
 
 mod combination;
 mod first_action;
+mod rate;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,7 @@ use crate::explain::Case;
 use crate::habits::Recent;
 use crate::hash::Keyed;
 use crate::shard::Row;
+use crate::tail::Tail;
 
 /// One call, as detectors see it.
 pub struct Seen<'a> {
@@ -36,6 +38,25 @@ pub struct Seen<'a> {
     pub(crate) recent: Recent,
     pub(crate) agent: Facts,
     pub(crate) keyed: Keyed,
+    /// The tenant's thresholds, in the order of [`DETECTORS`].
+    pub(crate) tails: &'a [Tail],
+}
+
+/// The score of a fact: more than any threshold that calibrates itself.
+pub(crate) const FACT_BITS: f64 = 64.0;
+
+impl Seen<'_> {
+    /// Whether the call was not refused and did not fail.
+    #[inline]
+    pub(crate) fn let_through(&self) -> bool {
+        matches!(self.row.events.outcome.value(self.row.at), "success" | "unknown")
+    }
+
+    /// From which score on the detector of this name raises an alert here.
+    pub(crate) fn threshold(&self, name: &str) -> f64 {
+        let number = DETECTORS.iter().position(|about| about.name == name);
+        number.map_or(f64::INFINITY, |number| if DETECTORS[number].hard { 0.0 } else { self.tails[number].threshold() })
+    }
 }
 
 /// What there is to know about a detector.
@@ -204,4 +225,5 @@ macro_rules! detectors {
 detectors! {
     first_action: first_action::FirstAction,
     combination: combination::Combination,
+    rate: rate::Rate,
 }

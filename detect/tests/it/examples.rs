@@ -8,13 +8,34 @@ use crate::support::*;
 /// Agents that do the same as the example's, so that there is something to compare with.
 const PEERS: usize = 5;
 
-fn calls(text: &str) -> Vec<Call<'_>> {
+/// Calls, each with the further columns that it sets.
+fn calls(text: &str) -> Vec<(Call<'_>, &str)> {
     let call = |text| {
-        let (action, rest) = str::split_once(text, ' ').expect("`action effect [resource]`");
+        let (call, columns) = str::split_once(text, " {").unwrap_or((text, ""));
+        let (action, rest) = call.split_once(' ').expect("`action effect [resource]`");
         let (effect, resource) = rest.split_once(' ').map_or((rest, None), |(effect, on)| (effect, Some(on)));
-        (action, effect, resource)
+        ((action, effect, resource), columns.trim_end_matches('}'))
     };
     text.split(", ").map(call).collect()
+}
+
+/// Sets `column=value`; times are hours from the call's own.
+fn set(row: &mut EventRow, assignment: &str) {
+    let (column, value) = assignment.split_once('=').expect("`column=value`");
+    let number = || value.parse::<i64>().expect("a number");
+    let owned = || Some(value.to_owned());
+    match column {
+        "outcome" => row.outcome = value.to_owned(),
+        "records" => row.records = Some(number()),
+        "token_id" => row.token_id = owned(),
+        "credential_id" => row.credential_id = owned(),
+        "token_issued_at" => row.token_issued_at = Some(row.time + number() * HOUR),
+        "token_expires_at" => row.token_expires_at = Some(row.time + number() * HOUR),
+        "user_agent" => row.user_agent = owned(),
+        "src_ip" => row.src_ip = owned(),
+        "src_country" => row.src_country = owned(),
+        other => panic!("no example may set `{other}` yet"),
+    }
 }
 
 fn line<'a>(source: &'a str, word: &str) -> &'a str {
@@ -23,9 +44,12 @@ fn line<'a>(source: &'a str, word: &str) -> &'a str {
     line.unwrap_or_else(|| panic!("the header has no line `{word}`"))
 }
 
-fn session(rows: &mut Vec<EventRow>, agent: &str, start: i64, calls: &[Call]) {
-    for (i, call) in calls.iter().enumerate() {
-        rows.push(row(agent, start + i as i64 * SECOND, *call));
+/// `$agent` in a value is the agent's own.
+fn session(rows: &mut Vec<EventRow>, agent: &str, start: i64, calls: &[(Call, &str)]) {
+    for (i, (call, columns)) in calls.iter().enumerate() {
+        let mut row = row(agent, start + i as i64 * SECOND, *call);
+        columns.split_whitespace().for_each(|column| set(&mut row, &column.replace("$agent", agent)));
+        rows.push(row);
     }
 }
 

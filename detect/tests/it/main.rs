@@ -5,3 +5,4 @@ mod examples;
 mod fleet;
 mod properties;
 mod support;
+mod watch;
