@@ -19,6 +19,7 @@ pub(crate) enum Of {
     Resource,
     Session,
     Job,
+    Credential,
 }
 
 #[derive(Clone, Copy)]

@@ -24,6 +24,7 @@ mod explain;
 mod habits;
 mod hash;
 mod impact;
+mod lengths;
 mod rhythm;
 mod session;
 mod shard;

@@ -14,7 +14,7 @@ use schemas::table::strs_at;
 use crate::Config;
 use crate::agent::{Agent, Held};
 use crate::alert::raise;
-use crate::detectors::{DETECTORS, Seen};
+use crate::detectors::{DETECTORS, Seen, shown};
 use crate::engine::{DAY_MICROS, Found, MINUTE_MICROS, SHARDS, Scored, text};
 use crate::evidence::{Evidence, History};
 use crate::habits::{Call, Keys, Odds, RESOURCES_MAX, Recent};
@@ -340,6 +340,7 @@ fn judge(
         agent: agent.facts(),
         keyed: around.keyed,
         tails: &tenant.tails,
+        shown: shown(around.keyed, row),
     };
     let scores = agent.states.score(&seen, &tenant.shared);
     if around.tell {

@@ -14,18 +14,25 @@
 //! A call may set further columns: `{scopes_used=admin src_ip=192.0.2.7}` behind it.
 
 mod combination;
+mod dormant;
 mod first_action;
+mod moved_token;
 mod rate;
+mod shared_credential;
+mod token_age;
+mod token_dead;
 
+use arrow::array::{Array, StringArray};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::Config;
 use crate::agent::Facts;
+use crate::engine::text;
 use crate::evidence::Evidence;
 use crate::explain::Case;
 use crate::habits::Recent;
-use crate::hash::Keyed;
+use crate::hash::{Keyed, Of};
 use crate::shard::Row;
 use crate::tail::Tail;
 
@@ -40,6 +47,14 @@ pub struct Seen<'a> {
     pub(crate) keyed: Keyed,
     /// The tenant's thresholds, in the order of [`DETECTORS`].
     pub(crate) tails: &'a [Tail],
+    /// Fingerprints of the token and the credential that were shown.
+    pub(crate) shown: [Option<u64>; 2],
+}
+
+#[inline]
+pub(crate) fn shown(keyed: Keyed, row: &Row<'_>) -> [Option<u64>; 2] {
+    let key = |column| text(column, row.at).map(|id| keyed.of(Of::Credential, 0, id));
+    [key(row.events.token_id), key(row.events.credential_id)]
 }
 
 /// The score of a fact: more than any threshold that calibrates itself.
@@ -50,6 +65,15 @@ impl Seen<'_> {
     #[inline]
     pub(crate) fn let_through(&self) -> bool {
         matches!(self.row.events.outcome.value(self.row.at), "success" | "unknown")
+    }
+
+    /// Whether the record has this flag.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        let (flags, at) = (self.row.events.flags, self.row.at);
+        let Some(texts) = flags.values().as_any().downcast_ref::<StringArray>().filter(|_| flags.is_valid(at)) else {
+            return false;
+        };
+        (flags.value_offsets()[at]..flags.value_offsets()[at + 1]).any(|i| texts.value(i as usize) == name)
     }
 
     /// From which score on the detector of this name raises an alert here.
@@ -226,4 +250,9 @@ detectors! {
     first_action: first_action::FirstAction,
     combination: combination::Combination,
     rate: rate::Rate,
+    dormant: dormant::Dormant,
+    token_age: token_age::TokenAge,
+    token_dead: token_dead::TokenDead,
+    shared_credential: shared_credential::SharedCredential,
+    moved_token: moved_token::MovedToken,
 }

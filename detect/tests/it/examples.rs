@@ -8,13 +8,19 @@ use crate::support::*;
 /// Agents that do the same as the example's, so that there is something to compare with.
 const PEERS: usize = 5;
 
-/// Calls, each with the further columns that it sets.
-fn calls(text: &str) -> Vec<(Call<'_>, &str)> {
+/// A call, the further columns that it sets, and the hours that pass before it.
+type Told<'a> = (Call<'a>, &'a str, i64);
+
+fn calls(text: &str) -> Vec<Told<'_>> {
     let call = |text| {
-        let (call, columns) = str::split_once(text, " {").unwrap_or((text, ""));
+        let (pause, text) = match str::strip_prefix(text, "+") {
+            Some(rest) => rest.split_once("h ").expect("`+HOURSh call`"),
+            None => ("0", text),
+        };
+        let (call, columns) = text.split_once(" {").unwrap_or((text, ""));
         let (action, rest) = call.split_once(' ').expect("`action effect [resource]`");
         let (effect, resource) = rest.split_once(' ').map_or((rest, None), |(effect, on)| (effect, Some(on)));
-        ((action, effect, resource), columns.trim_end_matches('}'))
+        ((action, effect, resource), columns.trim_end_matches('}'), pause.parse().expect("hours"))
     };
     text.split(", ").map(call).collect()
 }
@@ -44,11 +50,16 @@ fn line<'a>(source: &'a str, word: &str) -> &'a str {
     line.unwrap_or_else(|| panic!("the header has no line `{word}`"))
 }
 
-/// `$agent` in a value is the agent's own.
-fn session(rows: &mut Vec<EventRow>, agent: &str, start: i64, calls: &[(Call, &str)]) {
-    for (i, (call, columns)) in calls.iter().enumerate() {
-        let mut row = row(agent, start + i as i64 * SECOND, *call);
-        columns.split_whitespace().for_each(|column| set(&mut row, &column.replace("$agent", agent)));
+/// `$agent` in a value is the agent's own name, `$hour` the hour of the call; `+48h` before a call lets time pass.
+fn session(rows: &mut Vec<EventRow>, agent: &str, start: i64, calls: &[Told]) {
+    let mut time = start;
+    for (call, columns, pause) in calls {
+        time += SECOND + pause * HOUR;
+        let mut row = row(agent, time, *call);
+        let hour = (time / HOUR).to_string();
+        for column in columns.split_whitespace() {
+            set(&mut row, &column.replace("$agent", agent).replace("$hour", &hour));
+        }
         rows.push(row);
     }
 }
