@@ -256,3 +256,13 @@ detectors! {
     shared_credential: shared_credential::SharedCredential,
     moved_token: moved_token::MovedToken,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_detectors_remember_of_an_agent_is_small() {
+        assert!(size_of::<States>() <= 512, "{} bytes", size_of::<States>());
+    }
+}
