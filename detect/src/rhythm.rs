@@ -18,6 +18,7 @@ const IDLE_MINUTES_MAX: i64 = 7 * 1_440;
 /// Units that are expected at least: nobody is told of a second call.
 const EXPECTED_MIN: f32 = 1.0;
 const RATE_MIN: f32 = 0.02;
+const ONE: u16 = 4_096;
 const SPREAD_MIN: f32 = 0.05;
 const SPREAD_MAX: f32 = 4_096.0;
 /// Beyond it more is no more surprising.
@@ -34,16 +35,17 @@ pub(crate) struct Rhythm {
     pub(crate) minute: i64,
     /// Hours that were seen, with and without calls.
     pub(crate) hours: u32,
-    of_hour: [f32; 24],
-    of_day: [f32; 7],
+    /// In 4,096ths.
+    of_hour: [u16; 24],
+    of_day: [u16; 7],
 }
 
 /// One quantity. Amounts are in units of an average call's amount wherever they meet a chance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Series {
     minutes: [u32; RING as usize],
-    hour: u64,
-    hour_before: u64,
+    hour: u32,
+    hour_before: u32,
     hits: u32,
     unit: f32,
     /// Units a minute.
@@ -71,20 +73,21 @@ pub(crate) struct Excess {
 
 impl Default for Rhythm {
     fn default() -> Self {
-        Rhythm { minute: 0, hours: 0, of_hour: [1.0; 24], of_day: [1.0; 7] }
+        Rhythm { minute: 0, hours: 0, of_hour: [ONE; 24], of_day: [ONE; 7] }
     }
 }
 
 impl Rhythm {
     /// The factor of an hour, counted from 1970: a Thursday.
     fn factor(&self, hour: i64) -> f32 {
-        self.of_hour[hour.rem_euclid(24) as usize] * self.of_day[hour.div_euclid(24).rem_euclid(7) as usize]
+        let (of_hour, of_day) = (self.of_hour[(hour % 24) as usize], self.of_day[(hour / 24 % 7) as usize]);
+        f32::from(of_hour) * f32::from(of_day) / (f32::from(ONE) * f32::from(ONE))
     }
 
     /// The factor of the `minutes` before the end of `minute`, times their number.
     fn expected(&self, minute: i64, minutes: i64) -> f32 {
-        let hour = minute.div_euclid(60);
-        let within = (minute.rem_euclid(60) + 1).min(minutes);
+        let hour = minute / 60;
+        let within = (minute % 60 + 1).min(minutes);
         within as f32 * self.factor(hour) + (minutes - within) as f32 * self.factor(hour - 1)
     }
 
@@ -92,17 +95,16 @@ impl Rhythm {
     fn learn(&mut self, hour: i64, share: f32) {
         self.hours = self.hours.saturating_add(1);
         let days = (self.hours / 24).min(9) as f32;
-        let (at, step) = (hour.rem_euclid(24), 0.8 / (days + 1.5));
+        let (at, step) = (hour % 24, 0.8 / (days + 1.5));
         for (near, weight) in [(0, 1.0), (1, 0.3), (23, 0.3), (2, 0.1), (22, 0.1)] {
-            let factor = &mut self.of_hour[((at + near) % 24) as usize];
-            *factor += step * weight * (share - *factor);
+            approach(&mut self.of_hour[((at + near) % 24) as usize], share, step * weight);
         }
-        let usual = self.of_hour[at as usize].max(0.1);
-        let day = &mut self.of_day[hour.div_euclid(24).rem_euclid(7) as usize];
-        *day = (*day + (share / usual - *day) / 96.0).clamp(0.1, 4.0);
+        let usual = f32::from(self.of_hour[at as usize]) / f32::from(ONE);
+        approach(&mut self.of_day[(hour / 24 % 7) as usize], share / usual.max(0.1), 1.0 / 96.0);
     }
 
-    /// Time passes until `minute`: what ended is learned.
+    /// Time passes until `minute`: what ended is learned. Windows end every five minutes; where nothing happened in the last
+    /// ten, nothing happens until the hour ends.
     pub(crate) fn pass(&mut self, minute: i64, all: &mut [Option<Box<Series>>]) {
         if self.minute == 0 {
             self.minute = minute;
@@ -110,13 +112,15 @@ impl Rhythm {
         self.minute = self.minute.max(minute - IDLE_MINUTES_MAX);
         while self.minute < minute {
             let idle = all.iter().flatten().all(|series| series.minutes == [0; RING as usize]);
-            // Nothing happens until the hour ends.
-            let next = if idle { minute.min((self.minute / 60 + 1) * 60) } else { self.minute + 1 };
-            for series in all.iter_mut().flatten() {
-                series.close(self, next);
-                series.minutes[(next % RING) as usize] = 0;
+            let end = if idle { (self.minute / 60 + 1) * 60 } else { (self.minute / 5 + 1) * 5 };
+            let next = end.min(minute);
+            for series in all.iter_mut().flatten().filter(|_| !idle) {
+                if next == end {
+                    series.close(self, next);
+                }
+                (self.minute + 1..=next).for_each(|at| series.minutes[(at % RING) as usize] = 0);
             }
-            if next % 60 == 0 {
+            if next == end && next % 60 == 0 {
                 self.close(next / 60 - 1, all);
             }
             self.minute = next;
@@ -133,6 +137,12 @@ impl Rhythm {
     }
 }
 
+/// Moves a factor towards a share, within a sixteenth and 15.
+fn approach(factor: &mut u16, share: f32, step: f32) {
+    let moved = f32::from(*factor) + step * (share * f32::from(ONE) - f32::from(*factor));
+    *factor = moved.round().clamp(f32::from(ONE) / 16.0, f32::from(ONE) * 15.0) as u16;
+}
+
 impl Series {
     pub(crate) fn new(amount: u32) -> Self {
         let spread = Spread { sum: 0.0, squares: 0.0, beyond: SPREAD_PRIOR, weight: SPREAD_PRIOR };
@@ -144,13 +154,17 @@ impl Series {
     pub(crate) fn add(&mut self, minute: i64, amount: u32) {
         let slot = &mut self.minutes[(minute % RING) as usize];
         *slot = slot.saturating_add(amount);
-        self.hour = self.hour.saturating_add(u64::from(amount));
+        self.hour = self.hour.saturating_add(amount);
         self.hits = self.hits.saturating_add(1);
     }
 
     /// The most surprising horizon at `minute`, with `amount` on top.
     pub(crate) fn excess(&self, rhythm: &Rhythm, minute: i64, amount: u32) -> Excess {
         let mut most = Excess::default();
+        let all = u64::from(self.hour) + u64::from(self.hour_before) + u64::from(amount);
+        if all as f32 <= EXPECTED_MIN * self.unit {
+            return most;
+        }
         for (spread, (minutes, _)) in self.spreads.iter().zip(HORIZONS) {
             let total = self.last(rhythm.minute, minute, minutes) + u64::from(amount);
             let expected =
@@ -183,16 +197,16 @@ impl Series {
             1 => (0, self.hour),
             _ => (0, 0),
         };
-        now + before * (59 - minute % 60) as u64 / 60
+        u64::from(now) + u64::from(before) * (59 - minute % 60) as u64 / 60
     }
 
-    /// Windows end where `next` starts.
+    /// Windows of 5 minutes, and some of 10, end where `next` starts.
     fn close(&mut self, rhythm: &Rhythm, next: i64) {
-        for (at, (minutes, _)) in HORIZONS.into_iter().enumerate().filter(|(_, (minutes, _))| next % minutes == 0) {
-            let total = if minutes == 60 { self.hour } else { self.last(rhythm.minute, next - 1, minutes) };
-            if total > 0 {
-                let expected = (self.rate * rhythm.factor((next - 1).div_euclid(60))).max(RATE_MIN) * minutes as f32;
-                self.spreads[at].add(total as f32 / self.unit, expected);
+        let expected = (self.rate * rhythm.factor((next - 1) / 60)).max(RATE_MIN);
+        for (at, minutes) in [(0, 5), (1, 10)] {
+            if minutes == 5 || next % 10 == 0 {
+                let total = self.last(rhythm.minute, next - 1, minutes);
+                self.spreads[at].add(total as f32 / self.unit, expected * minutes as f32);
             }
         }
     }
@@ -200,6 +214,7 @@ impl Series {
     /// An hour ended, of which `factor` of the mean was expected; says what share it had.
     fn learn(&mut self, factor: f32, step: f32) -> f32 {
         let (expected, mut had) = ((self.rate * factor).max(RATE_MIN), 0.0);
+        self.spreads[2].add(self.hour as f32 / self.unit, expected * 60.0);
         for (spread, (minutes, times)) in self.spreads.iter_mut().zip(HORIZONS) {
             // The last horizon is the hour.
             had = spread.learn(expected * minutes as f32, times) / 60.0;
@@ -221,6 +236,9 @@ impl Spread {
     }
 
     fn add(&mut self, total: f32, expected: f32) {
+        if total == 0.0 {
+            return;
+        }
         let deviation = (expected + expected * expected * self.beyond()).sqrt();
         let total = total.min(expected + DEVIATIONS_MAX * deviation + 3.0);
         self.sum += total;

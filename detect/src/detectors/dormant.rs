@@ -40,7 +40,8 @@ pub(crate) struct Silence {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Credential {
     key: u32,
-    last: i64,
+    /// In minutes since 1970.
+    last: u32,
 }
 
 impl Detector for Dormant {
@@ -99,7 +100,7 @@ impl Detector for Dormant {
         if let Some(key) = credential(seen) {
             let at = state.credentials.iter().position(|known| known.key == key).unwrap_or(0);
             state.credentials[at..].rotate_left(1);
-            state.credentials[CREDENTIALS_MAX - 1] = Credential { key, last: state.last };
+            state.credentials[CREDENTIALS_MAX - 1] = Credential { key, last: minutes(0, state.last) };
         }
         None
     }
@@ -117,7 +118,7 @@ impl Silence {
             return Some((own, self.silences.bits(own), false));
         }
         let known = credential(seen).and_then(|key| self.credentials.iter().find(|known| known.key == key));
-        let mins = known.map_or(0, |known| minutes(known.last, time));
+        let mins = known.map_or(0, |known| minutes(0, time).saturating_sub(known.last));
         if long(mins) {
             return Some((mins, self.silences.bits(mins), true));
         }

@@ -20,14 +20,13 @@ use super::{About, Detector, Report, Seen, Term};
 use crate::engine::{MINUTE_MICROS, text};
 use crate::evidence::History;
 use crate::explain::Case;
-use crate::hash::Of;
 
 pub(super) struct MovedToken;
 
 const NAME: &str = "moved_token";
 const PLACES_MAX: usize = 4;
 const TOKENS_MAX: usize = 2;
-const BACK_MICROS: i64 = 60 * MINUTE_MICROS;
+const BACK_MINS: u32 = 60;
 
 /// Where a call came from; 0 where the record does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -43,7 +42,8 @@ struct Token {
     key: u32,
     at: Place,
     before: Place,
-    moved: i64,
+    /// In minutes since 1970.
+    moved: u32,
     told: bool,
 }
 
@@ -102,8 +102,8 @@ impl Detector for MovedToken {
         let token = state.tokens.iter_mut().find(|token| token.key == key)?;
         token.told |= score > 0.0 && score >= seen.threshold(NAME);
         if place.apart(token.at) {
-            let returned = token.returns(place, seen.row.time) && !token.told;
-            (token.before, token.at, token.moved) = (token.at, place, seen.row.time);
+            let returned = token.returns(place, minute(seen)) && !token.told;
+            (token.before, token.at, token.moved) = (token.at, place, minute(seen));
             state.moves = state.moves.saturating_add(u32::from(returned));
         }
         None
@@ -114,9 +114,10 @@ impl Moves {
     /// Bits of a token that goes there and back, of the place where it was, and the tokens that were seen there.
     #[inline]
     fn surprise(&self, seen: &Seen<'_>) -> Option<(f64, f64, u32)> {
-        let (key, place) = (key(seen)?, place(seen));
-        let token = self.tokens.iter().find(|token| token.key == key && !token.told)?;
-        if seen.evidence.history != History::Own || !token.returns(place, seen.row.time) {
+        let key = key(seen)?;
+        let token = self.tokens.iter().find(|token| token.key == key && token.moved != 0 && !token.told)?;
+        let place = place(seen);
+        if seen.evidence.history != History::Own || !token.returns(place, minute(seen)) {
             return None;
         }
         // One of the two networks is the agent's own, the other the stranger's.
@@ -143,8 +144,8 @@ impl Moves {
 
 impl Token {
     /// Whether it was here, went away within the hour, and is back.
-    fn returns(&self, place: Place, time: i64) -> bool {
-        place.apart(self.at) && self.moved != 0 && !place.apart(self.before) && time - self.moved <= BACK_MICROS
+    fn returns(&self, place: Place, minute: u32) -> bool {
+        place.apart(self.at) && self.moved != 0 && !place.apart(self.before) && minute.abs_diff(self.moved) <= BACK_MINS
     }
 }
 
@@ -164,7 +165,6 @@ fn key(seen: &Seen<'_>) -> Option<u32> {
 
 fn place(seen: &Seen<'_>) -> Place {
     let (events, at) = (seen.row.events, seen.row.at);
-    let print = |text: &str| seen.keyed.of(Of::Credential, 1, text) as u32;
     let network = match text(events.src_ip, at) {
         _ if events.src_asn.is_valid(at) => (events.src_asn.value(at) as u32).max(1),
         Some(ip) => print(network(ip)).max(1),
@@ -174,6 +174,16 @@ fn place(seen: &Seen<'_>) -> Place {
     let client = text(events.user_agent, at).map_or(0, family);
     let country = text(events.src_country, at).map_or(0, |country| (print(country) as u16).max(1));
     Place { network, client, country }
+}
+
+/// Told apart within one agent only; who wants to look like another place just writes what that one does.
+#[inline]
+fn print(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |sum: u32, byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+fn minute(seen: &Seen<'_>) -> u32 {
+    u32::try_from(seen.row.time / MINUTE_MICROS).unwrap_or_default()
 }
 
 /// The /16 of an IPv4 address, the /48 of an IPv6 one, as it is written.

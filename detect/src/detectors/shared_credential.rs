@@ -41,7 +41,7 @@ pub(crate) struct Hand {
     shared: bool,
 }
 
-/// What the agent noted lately, and in which hour: it leaves one note a token and hour.
+/// What the agent noted lately, and in which quarter of an hour: it looks and leaves a note once a token and quarter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Noted([(u32, u32); 4]);
 
@@ -59,8 +59,12 @@ impl Detector for SharedCredential {
     type Note = (u64, u32, u32, bool);
 
     #[inline]
-    fn score(_: &Noted, shared: &Self::Shared, seen: &Seen<'_>) -> f64 {
-        if found(shared, seen).is_some() { FACT_BITS } else { 0.0 }
+    fn score(state: &Noted, shared: &Self::Shared, seen: &Seen<'_>) -> f64 {
+        let quarter = minute(seen) / 15;
+        // What was looked at in this quarter of an hour is not looked at again.
+        let new = |(key, _): &(u64, &str)| !state.0.contains(&(*key as u32, quarter));
+        let any = keys(seen).iter().flatten().any(new) || seen.flag(CONFLICT);
+        if any && found(shared, seen).is_some() { FACT_BITS } else { 0.0 }
     }
 
     fn report(_: &Noted, shared: &Self::Shared, seen: &Seen<'_>, case: &Case<'_>) -> Report {
@@ -75,7 +79,7 @@ impl Detector for SharedCredential {
         let now = minute(seen);
         let mut note = None;
         for (key, what) in keys(seen).into_iter().flatten() {
-            let noted = (key as u32, now / 60);
+            let noted = (key as u32, now / 15);
             if note.is_none() && !state.0.contains(&noted) {
                 state.0.rotate_right(1);
                 state.0[0] = noted;
