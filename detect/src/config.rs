@@ -41,6 +41,22 @@ pub struct Config {
     pub after_kill_secs: i64,
     /// File with entries of your own for the catalogue of actions: see `docs/catalogue.md`. Read at start.
     pub catalogue_file: Option<PathBuf>,
+    /// The same for an unusual amount of calls, failures, data or cost.
+    pub rate_bits: f64,
+    /// The same for an agent or credential that awakes from a long silence.
+    pub dormant_bits: f64,
+    /// Silence is long from so many days on, and from five times the longest one before.
+    pub dormant_days: u32,
+    /// The same as `rate_bits` for a token older than the agent's tokens ever were.
+    pub token_age_bits: f64,
+    /// A token is old from so many hours on, and from four times the oldest one before.
+    pub token_age_hours: u32,
+    /// The same as `rate_bits` for a token that is used from two places in turn.
+    pub moved_token_bits: f64,
+    /// Calls a minute beyond which an agent is over the limit, whatever is usual for it.
+    pub agent_calls_min_max: u32,
+    /// The same for what a person does by hand.
+    pub user_calls_min_max: u32,
     /// Score from which a grave call is odd: its session is held back instead of learned.
     pub odd_bits: f64,
     /// An odd session that nobody judged is learned after this long, unless others did the same odd thing meanwhile.
@@ -82,6 +98,14 @@ impl Default for Config {
             fact_bits: 12.0,
             after_kill_secs: 30,
             catalogue_file: None,
+            rate_bits: 12.5,
+            dormant_bits: 12.0,
+            dormant_days: 14,
+            token_age_bits: 12.0,
+            token_age_hours: 24,
+            moved_token_bits: 12.0,
+            agent_calls_min_max: 6_000,
+            user_calls_min_max: 600,
             odd_bits: 10.0,
             quarantine_hours: 168,
             campaigns_max: 16_384,

@@ -13,7 +13,7 @@ use schemas::table::strs_in;
 use crate::Config;
 use crate::agent::{Agent, Held};
 use crate::alert::raise;
-use crate::detectors::{DETECTORS, Seen};
+use crate::detectors::{DETECTORS, Seen, shown};
 use crate::engine::{DAY_MICROS, Found, MINUTE_MICROS, SHARDS, Scored, text};
 use crate::evidence::{Evidence, History};
 use crate::habits::{Call, Keys, Odds, RESOURCES_MAX, Recent};
@@ -335,7 +335,16 @@ fn judge(
     let session = agent.open.last().expect("the session is open");
     let (recent, job) = (session.recent, session.job);
     let evidence = evidence(config, agent, tenant, row, recent, job);
-    let seen = Seen { config, row, evidence: &evidence, recent, agent: agent.facts(), keyed: around.keyed };
+    let seen = Seen {
+        config,
+        row,
+        evidence: &evidence,
+        recent,
+        agent: agent.facts(),
+        keyed: around.keyed,
+        tails: &tenant.tails,
+        shown: shown(around.keyed, row),
+    };
     let scores = agent.states.score(&seen, &tenant.shared);
     if around.tell {
         found.scored.push(Scored { row: row.at as u32, evidence, bits: scores });

@@ -21,25 +21,33 @@ mod campaign;
 mod combination;
 mod delegation;
 mod delegation_loop;
+mod dormant;
 mod first_action;
 mod grant_fanout;
+mod moved_token;
+mod rate;
 mod scope;
 mod scope_widening;
+mod shared_credential;
 mod tenant_reach;
+mod token_age;
+mod token_dead;
 mod values;
 
+use arrow::array::{Array, StringArray};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::Config;
 use crate::agent::Facts;
-use crate::engine::MINUTE_MICROS;
+use crate::engine::{MINUTE_MICROS, text};
 use crate::evidence::Evidence;
 use crate::explain::Case;
 use crate::habits::Recent;
 use crate::hash::{Keyed, Of};
 use crate::impact;
 use crate::shard::Row;
+use crate::tail::Tail;
 
 /// One call, as detectors see it.
 pub struct Seen<'a> {
@@ -50,6 +58,36 @@ pub struct Seen<'a> {
     pub(crate) recent: Recent,
     pub(crate) agent: Facts,
     pub(crate) keyed: Keyed,
+    /// The tenant's thresholds, in the order of [`DETECTORS`].
+    pub(crate) tails: &'a [Tail],
+    /// Fingerprints of the token and the credential that were shown.
+    pub(crate) shown: [Option<u64>; 2],
+}
+
+#[inline]
+pub(crate) fn shown(keyed: Keyed, row: &Row<'_>) -> [Option<u64>; 2] {
+    let key = |column| text(column, row.at).map(|id| keyed.of(Of::Credential, 0, id));
+    [key(row.events.token_id), key(row.events.credential_id)]
+}
+
+/// The score of a fact: more than any threshold that calibrates itself.
+pub(crate) const FACT_BITS: f64 = 64.0;
+
+impl Seen<'_> {
+    /// Whether the record has this flag.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        let (flags, at) = (self.row.events.flags, self.row.at);
+        let Some(texts) = flags.values().as_any().downcast_ref::<StringArray>().filter(|_| flags.is_valid(at)) else {
+            return false;
+        };
+        (flags.value_offsets()[at]..flags.value_offsets()[at + 1]).any(|i| texts.value(i as usize) == name)
+    }
+
+    /// From which score on the detector of this name raises an alert here.
+    pub(crate) fn threshold(&self, name: &str) -> f64 {
+        let number = DETECTORS.iter().position(|about| about.name == name);
+        number.map_or(f64::INFINITY, |number| if DETECTORS[number].hard { 0.0 } else { self.tails[number].threshold() })
+    }
 }
 
 impl Seen<'_> {
@@ -75,9 +113,6 @@ impl Seen<'_> {
         self.row.time.div_euclid(60 * MINUTE_MICROS) as i32
     }
 }
-
-/// The score of a fact that is no matter of degree.
-pub(crate) const FACT_BITS: f64 = 32.0;
 
 /// A kill order takes effect, or no longer holds. Order and target are fingerprints.
 #[derive(Clone, Copy, Debug)]
@@ -274,4 +309,20 @@ detectors! {
     grant_fanout: grant_fanout::GrantFanout,
     campaign: campaign::Campaign,
     after_kill: after_kill::AfterKill,
+    rate: rate::Rate,
+    dormant: dormant::Dormant,
+    token_age: token_age::TokenAge,
+    token_dead: token_dead::TokenDead,
+    shared_credential: shared_credential::SharedCredential,
+    moved_token: moved_token::MovedToken,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_detectors_remember_of_an_agent_is_small() {
+        assert!(size_of::<States>() <= 512, "{} bytes", size_of::<States>());
+    }
 }

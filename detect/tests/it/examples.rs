@@ -9,27 +9,34 @@ use crate::support::*;
 /// Agents that do the same as the example's, so that there is something to compare with.
 const PEERS: usize = 5;
 
-/// One call, and the columns that it sets.
+/// One call, the hours that pass before it, and the columns that it sets.
 struct Made<'a> {
+    pause: i64,
     call: Call<'a>,
     columns: Vec<(&'a str, &'a str)>,
 }
 
-/// `action effect [resource] [{column=value ...}]`, separated by `, `.
+/// `[+HOURSh] action effect [resource] [{column=value ...}]`, separated by `, `.
 fn calls(text: &str) -> Vec<Made<'_>> {
     text.split(", ").map(made).collect()
 }
 
 fn made(text: &str) -> Made<'_> {
+    let (pause, text) = match text.strip_prefix('+') {
+        Some(rest) => rest.split_once("h ").expect("`+HOURSh call`"),
+        None => ("0", text),
+    };
     let (text, columns) =
         text.split_once(" {").map_or((text, ""), |(text, columns)| (text, columns.trim_end_matches('}')));
     let (action, rest) = text.split_once(' ').expect("`action effect [resource]`");
     let (effect, resource) = rest.split_once(' ').map_or((rest, None), |(effect, on)| (effect, Some(on)));
     let columns = columns.split_whitespace().map(|column| column.split_once('=').expect("`column=value`")).collect();
-    Made { call: (action, effect, resource), columns }
+    Made { pause: pause.parse().expect("hours"), call: (action, effect, resource), columns }
 }
 
-fn set(row: &mut EventRow, (column, value): (&str, &str)) {
+/// Times are hours from the call's own.
+fn set(row: &mut EventRow, column: &str, value: &str) {
+    let hours = || Some(row.time + value.parse::<i64>().expect("hours") * HOUR);
     let texts = || value.split(',').map(str::to_owned).collect();
     let hop = |hop: &str| {
         let (kind, id) = hop.split_once(':').expect("`kind:id`");
@@ -46,6 +53,12 @@ fn set(row: &mut EventRow, (column, value): (&str, &str)) {
         "approval_id" => row.approval_id = Some(value.into()),
         "credential_id" => row.credential_id = Some(value.into()),
         "user_id" => row.user_id = Some(value.into()),
+        "records" => row.records = Some(value.parse().expect("a number")),
+        "token_id" => row.token_id = Some(value.into()),
+        "token_issued_at" => row.token_issued_at = hours(),
+        "token_expires_at" => row.token_expires_at = hours(),
+        "user_agent" => row.user_agent = Some(value.into()),
+        "src_country" => row.src_country = Some(value.into()),
         "src_ip" => row.src_ip = Some(value.into()),
         other => panic!("examples cannot set the column {other}"),
     }
@@ -56,10 +69,16 @@ fn line<'a>(source: &'a str, word: &str) -> Option<&'a str> {
     source.lines().find_map(|line| line.strip_prefix(&wanted))
 }
 
+/// `$agent` in a value is the agent's own name, `$hour` the hour of the call.
 fn session(rows: &mut Vec<EventRow>, agent: &str, start: i64, calls: &[Made]) {
-    for (i, made) in calls.iter().enumerate() {
-        let mut row = row(agent, start + i as i64 * SECOND, made.call);
-        made.columns.iter().for_each(|column| set(&mut row, *column));
+    let mut time = start;
+    for Made { pause, call, columns } in calls {
+        time += SECOND + pause * HOUR;
+        let mut row = row(agent, time, *call);
+        let hour = (time / HOUR).to_string();
+        for (column, value) in columns {
+            set(&mut row, column, &value.replace("$agent", agent).replace("$hour", &hour));
+        }
         rows.push(row);
     }
 }

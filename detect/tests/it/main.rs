@@ -6,3 +6,4 @@ mod facts;
 mod fleet;
 mod properties;
 mod support;
+mod watch;
