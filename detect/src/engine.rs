@@ -137,8 +137,8 @@ impl Engine {
     /// `{"tenant": T, "drop_session": SESSION_ID, "agent": AGENT_ID}` (what the agent did in it is not learned) and
     /// `{"tenant": T, "reset_agent": AGENT_ID}` (its history starts anew);
     /// `{"tenant": T, "killed": TARGET, "order": ORDER_ID, "time": MICROS}` (the target was stopped, as of then: the
-    /// `agent`, the `credential`, or the `agent` for the `user` that TARGET names) and
-    /// `{"tenant": T, "released": ORDER_ID}` (that order no longer holds). Anything else is not for detection.
+    /// `agent`, the `credential`, or the `agent` for the `user` that TARGET names) and `{"tenant": T, "released": ORDER_ID}`
+    /// (that order no longer holds; an order without an id is released by its TARGET). Anything else is not for detection.
     pub fn control(&mut self, control: &Value) -> bool {
         let field = |name| control.get(name).and_then(Value::as_str);
         let Some(tenant) = field("tenant").map(|name| self.keyed.of(Of::Tenant, 0, name)) else {
@@ -170,24 +170,29 @@ impl Engine {
         false
     }
 
-    /// What a control frame says of a kill order.
+    /// What a control frame says of a kill order. One without an id is named by its target.
     fn order(&self, tenant: u64, control: &Value) -> Option<Order> {
-        let of = |order: &str| self.keyed.of(Of::Order, tenant, order);
+        let named = |order: &Value| Some(self.keyed.of(Of::Order, tenant, order.as_str()?));
         if let Some(order) = control.get("released") {
-            return Some(Order::Released { order: of(order.as_str()?) });
+            return Some(Order::Released { order: named(order).or_else(|| self.target(tenant, order))? });
         }
-        let target = control.get("killed")?;
+        let target = self.target(tenant, control.get("killed")?)?;
+        let order = control.get("order").map_or(Some(target), named)?;
+        Some(Order::Killed { order, target, time: control.get("time")?.as_i64()? })
+    }
+
+    /// Whom an order stops.
+    fn target(&self, tenant: u64, target: &Value) -> Option<u64> {
         let name = |name| target.get(name).and_then(Value::as_str);
         let agent = name("agent").map(|agent| self.keyed.of(Of::Agent, tenant, agent));
         // Memory of detectors is a tenant's own, so these need not say of which.
         let user = name("user").map(|user| self.keyed.of(Of::User, 0, user));
-        let target = match (agent, user, name("credential")) {
-            (Some(agent), Some(user), None) => mix(agent, user),
-            (Some(agent), None, None) => agent,
-            (None, None, Some(credential)) => self.keyed.of(Of::Credential, 0, credential),
-            _ => return None,
-        };
-        Some(Order::Killed { order: of(control.get("order")?.as_str()?), target, time: control.get("time")?.as_i64()? })
+        match (agent, user, name("credential")) {
+            (Some(agent), Some(user), None) => Some(mix(agent, user)),
+            (Some(agent), None, None) => Some(agent),
+            (None, None, Some(credential)) => Some(self.keyed.of(Of::Credential, 0, credential)),
+            _ => None,
+        }
     }
 
     /// Agents remembered.

@@ -137,6 +137,16 @@ fn only_what_gets_through_after_a_kill_counts_until_it_is_released() {
 }
 
 #[test]
+fn an_order_without_an_id_is_released_by_its_target() {
+    let mut engine = at_work(&Config::default(), |_| {});
+    let target = json!({"agent": "agent-0"});
+    assert!(engine.control(&json!({"tenant": "acme", "killed": target, "time": START + 241 * HOUR})));
+    assert_eq!(then(&mut engine, "after_kill", 2, READ, |_| {}).len(), 1);
+    assert!(engine.control(&json!({"tenant": "acme", "released": target})));
+    assert_eq!(then(&mut engine, "after_kill", 40, READ, |_| {}).len(), 0);
+}
+
+#[test]
 fn an_order_that_does_not_say_whom_is_not_for_detection() {
     for killed in [json!({}), json!({"user": "ann"}), json!("agent-0"), json!({"agent": 7})] {
         assert!(
