@@ -3,7 +3,9 @@
 use detect::detectors::DETECTORS;
 use detect::{Config, Engine, RestoreError};
 use proptest::prelude::*;
+use schemas::table::Hop;
 use schemas::{AlertRow, EventRow};
+use serde_json::json;
 
 use crate::support::*;
 
@@ -18,6 +20,12 @@ fn stream() -> Vec<Step> {
             rows.extend((0..2).map(|i| row(&format!("agent-{agent}"), time(i as i64) + later, calls[i])));
         }
     }
+    // The same odd thing, by many.
+    let everybody = (0..8).map(|i| {
+        let time = START + 7 * DAY + i * HOUR;
+        row(&format!("agent-{i}"), time, ("mailbox.copy", "export", Some("drop@evil.example")))
+    });
+    rows.extend(everybody);
     let mut steps = steps(rows, HOUR);
     // Rows without an agent, of other tenants, late and early ones are part of every stream.
     for (i, step) in steps.iter_mut().enumerate() {
@@ -45,8 +53,32 @@ fn stream() -> Vec<Step> {
             row.resource_id = Some("t0".to_owned());
             row.effect = "admin".to_owned();
         }
+        set_facts(row, i);
     }
+    // Somebody is stopped, goes on all the same, and is let go.
+    let at = |day: i64| steps.iter().position(|step| matches!(step, Step::Tick(time) if *time > START + day * DAY));
+    let (killed, released) = (at(8).expect("a tick"), at(9).expect("a tick"));
+    let kill = json!({"tenant": "acme", "killed": {"agent": "agent-3"}, "order": "o", "time": START + 8 * DAY});
+    steps.insert(released, Step::Control(json!({"tenant": "acme", "released": "o"})));
+    steps.insert(killed, Step::Control(kill));
     steps
+}
+
+/// Scopes, organizations, chains, grants and approvals: nearly always the same, now and then others.
+fn set_facts(row: &mut EventRow, i: usize) {
+    let agent = row.agent_id.clone().unwrap_or_default();
+    let hop = |id: &str| Hop { kind: "agent".into(), id: id.into(), issuer: None };
+    row.scopes = vec!["a.read".into(), "mail".into()];
+    row.scopes_used = vec![if i % 67 == 0 { "a.write" } else { "a.read" }.into()];
+    row.resource_tenant = Some("north".into());
+    row.delegation = vec![hop("planner"), hop(&agent)];
+    row.grant_id = Some(if i % 37 == 0 { "shared".to_owned() } else { format!("grant-{agent}") });
+    row.approval_id = (i % 211 != 0).then(|| format!("approval-{i}"));
+    if i > 2_000 && i % 401 == 0 {
+        row.scopes.push(format!("scope-{i}"));
+        row.resource_tenant = Some(format!("org-{i}"));
+        row.delegation = vec![hop(&agent), hop("stranger"), hop(&agent)];
+    }
 }
 
 fn config() -> Config {
@@ -123,10 +155,10 @@ proptest! {
 fn partitions_do_not_see_each_other_between_ticks() {
     let (steps, engine) = (stream(), || Engine::new(&Config::default()));
     let mut apart = steps.clone();
-    for between in apart.split_mut(|step| matches!(step, Step::Tick(_))) {
+    for between in apart.split_mut(|step| !matches!(step, Step::Row(_))) {
         between.sort_by_key(|step| match step {
             Step::Row(row) => row.log_partition,
-            Step::Tick(_) => 0,
+            Step::Tick(_) | Step::Control(_) => 0,
         });
     }
     let sorted = |mut alerts: Vec<AlertRow>| {
