@@ -37,6 +37,8 @@ const SENSITIVE: &[&str] = &[
     "vault",
 ];
 
+/// The least impact of what can do harm: a plain read cannot, and how odd it is says nothing of a hijack.
+pub(crate) const HARM: f64 = 0.3;
 /// The least impact of what the explanations and severities call grave.
 pub(crate) const GRAVE: f64 = 0.8;
 

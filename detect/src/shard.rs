@@ -18,7 +18,7 @@ use crate::engine::{DAY_MICROS, Found, MINUTE_MICROS, SHARDS, Scored, text};
 use crate::evidence::{Evidence, History};
 use crate::habits::{Call, Keys, Odds, RESOURCES_MAX, Recent};
 use crate::hash::{Keyed, Map, Of, map};
-use crate::impact::{self, GRAVE};
+use crate::impact::{self, GRAVE, HARM};
 use crate::session::{CALLS_MAX, Session};
 use crate::symbol::{Symbols, normal, template};
 use crate::tenant::{Pending, Tenant};
@@ -366,7 +366,7 @@ fn judge(
         let session = agent.open.last_mut().expect("the session is open");
         session.note_odd(if itself_odd(&evidence) { row.call.key() } else { ODD_ORDER });
     }
-    agent.states.learn(&seen, &mut pending.notes);
+    agent.states.learn(&seen, &scores, &mut pending.notes);
 }
 
 /// A session ended: it is learned or held back, and its highest scores tell what is usual in this tenant.
@@ -398,40 +398,45 @@ fn learn(config: &Config, agent: &mut Agent, pending: &mut Pending, job: u64, le
 }
 
 fn evidence(config: &Config, agent: &Agent, tenant: &Tenant, row: &Row, recent: Recent, job: u64) -> Evidence {
-    let keys = Keys::new(recent, row.call);
-    let mut odds = Odds::prior(row.call);
-    let cohort = tenant.cohorts.get(&agent.cohort).filter(|cohort| cohort.agents >= config.cohort_agents_min);
-    if tenant.all.agents >= config.cohort_agents_min {
-        tenant.all.habits.refine(&mut odds, &keys);
-    }
-    if let Some(cohort) = cohort {
-        cohort.habits.refine(&mut odds, &keys);
-    }
-    if let Some(job) = tenant.jobs.get(&job).filter(|_| job != 0) {
-        job.habits.refine(&mut odds, &keys);
-    }
-    let peers_action_bits = bits(odds.action);
-    agent.habits.refine(&mut odds, &keys);
-
+    let cohort = tenant.cohorts.get(&agent.cohort);
     let own_days = (row.time - agent.first) / DAY_MICROS;
-    let history = match cohort {
+    let history = match cohort.filter(|cohort| cohort.agents >= config.cohort_agents_min) {
         _ if agent.sessions >= config.history_sessions_min && own_days >= config.history_days_min => History::Own,
         Some(cohort) if cohort.habits.sessions() >= config.cohort_sessions_min => History::Cohort,
         _ => History::None,
     };
-    let resource_bits = if row.intended { 0.0 } else { bits(odds.resource()) };
     let mut evidence = Evidence {
         impact: row.impact,
         weight: row.weight,
         history,
         action_is_new: !agent.actions_forgotten && !agent.did(row.call.action),
-        cohort_agents_with: cohort.map_or(0, |cohort| cohort.habits.agents_with(row.call.action)),
-        action_bits: bits(odds.action),
-        order_bits: bits(odds.order),
-        resource_bits,
-        peers_action_bits,
+        cohort_agents_with: 0,
+        action_bits: 0.0,
+        order_bits: 0.0,
+        resource_bits: 0.0,
+        peers_action_bits: 0.0,
         elsewhere: 0,
     };
+    // A plain read that the agent did before: no detector asks how odd it is, and most calls are such.
+    if row.impact < HARM && !evidence.action_is_new {
+        return evidence;
+    }
+    let keys = Keys::new(recent, row.call);
+    let mut odds = Odds::prior(row.call);
+    if tenant.all.agents >= config.cohort_agents_min {
+        tenant.all.habits.refine(&mut odds, &keys);
+    }
+    if let Some(cohort) = cohort.filter(|cohort| cohort.agents >= config.cohort_agents_min) {
+        evidence.cohort_agents_with = cohort.habits.agents_with(row.call.action);
+        cohort.habits.refine(&mut odds, &keys);
+    }
+    if let Some(job) = tenant.jobs.get(&job).filter(|_| job != 0) {
+        job.habits.refine(&mut odds, &keys);
+    }
+    evidence.peers_action_bits = bits(odds.action);
+    agent.habits.refine(&mut odds, &keys);
+    (evidence.action_bits, evidence.order_bits) = (bits(odds.action), bits(odds.order));
+    evidence.resource_bits = if row.intended { 0.0 } else { bits(odds.resource()) };
     // An order of calls may be odd for many at once; the same call itself may not.
     if is_odd(config, &evidence) && itself_odd(&evidence) {
         let who = agent.stands_for(job);

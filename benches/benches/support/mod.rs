@@ -6,7 +6,11 @@ use simd_json::{Buffers, INPUT_PADDING, Tape, fill_tape_padded};
 
 /// `events` generated records of a source, one a line.
 pub(crate) fn generated(source: Source, events: u64) -> Vec<u8> {
-    let mut generator = Generator::new(Spec { source, events, ..Spec::default() });
+    written(Spec { source, events, ..Spec::default() })
+}
+
+pub(crate) fn written(spec: Spec) -> Vec<u8> {
+    let mut generator = Generator::new(spec);
     let mut out = Vec::new();
     while generator.write_record(&mut out) {}
     out

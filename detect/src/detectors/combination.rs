@@ -14,11 +14,10 @@
 use super::{About, Detector, Report, Seen, Term};
 use crate::evidence::History;
 use crate::explain::Case;
+use crate::impact::HARM;
 
 pub(super) struct Combination;
 
-/// The least impact of what can do harm: a plain read cannot, and how odd it is says nothing of a hijack.
-const HARM: f64 = 0.3;
 /// Bits for each doubling of the jobs at which the same odd call was seen.
 const ELSEWHERE_BITS: f64 = 3.0;
 

@@ -83,8 +83,8 @@ impl Detector for Dormant {
     }
 
     #[inline]
-    fn learn(state: &mut Silence, seen: &Seen<'_>) -> Option<()> {
-        let (time, score) = (seen.row.time, Self::score(state, &(), seen));
+    fn learn(state: &mut Silence, seen: &Seen<'_>, score: f64) -> Option<()> {
+        let time = seen.row.time;
         match state.silence(seen) {
             _ if score > 0.0 && score >= seen.threshold(NAME) => state.woke = 0,
             Some((mins, bits, of_credential)) if bits > 0.0 && !state.awake(time) => {

@@ -156,8 +156,8 @@ pub trait Detector {
     fn score(state: &Self::State, shared: &Self::Shared, seen: &Seen<'_>) -> f64;
     /// The alert's title, and the parts whose bits sum to the score. Called where the score came to an alert.
     fn report(state: &Self::State, shared: &Self::Shared, seen: &Seen<'_>, case: &Case<'_>) -> Report;
-    /// Learns the call, after it was scored.
-    fn learn(_state: &mut Self::State, _seen: &Seen<'_>) -> Option<Self::Note> {
+    /// Learns the call, after it was scored so.
+    fn learn(_state: &mut Self::State, _seen: &Seen<'_>, _score: f64) -> Option<Self::Note> {
         None
     }
     /// Takes in what the rows since the last tick left.
@@ -265,8 +265,9 @@ macro_rules! detectors {
             }
 
             #[inline]
-            pub(crate) fn learn(&mut self, seen: &Seen<'_>, notes: &mut Notes) {
-                $(if let Some(note) = <$detector>::learn(&mut self.$name, seen)
+            pub(crate) fn learn(&mut self, seen: &Seen<'_>, scores: &[f64; DETECTORS.len()], notes: &mut Notes) {
+                let mut scores = scores.iter();
+                $(if let Some(note) = <$detector>::learn(&mut self.$name, seen, *scores.next().expect("one score a detector"))
                     && notes.$name.len() < NOTES_MAX
                 {
                     notes.$name.push(note);

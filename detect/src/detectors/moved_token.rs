@@ -20,6 +20,7 @@ use super::{About, Detector, Report, Seen, Term};
 use crate::engine::{MINUTE_MICROS, text};
 use crate::evidence::History;
 use crate::explain::Case;
+use crate::hash::quick;
 
 pub(super) struct MovedToken;
 
@@ -88,9 +89,8 @@ impl Detector for MovedToken {
     }
 
     #[inline]
-    fn learn(state: &mut Moves, seen: &Seen<'_>) -> Option<()> {
+    fn learn(state: &mut Moves, seen: &Seen<'_>, score: f64) -> Option<()> {
         let key = key(seen)?;
-        let score = Self::score(state, &(), seen);
         let place = place(seen);
         if !state.tokens.iter().any(|token| token.key == key) {
             state.tokens.rotate_right(1);
@@ -179,7 +179,7 @@ fn place(seen: &Seen<'_>) -> Place {
 /// Told apart within one agent only; who wants to look like another place just writes what that one does.
 #[inline]
 fn print(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |sum: u32, byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    quick(text) as u32
 }
 
 fn minute(seen: &Seen<'_>) -> u32 {

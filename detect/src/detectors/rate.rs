@@ -70,9 +70,8 @@ impl Detector for Rate {
     }
 
     #[inline]
-    fn learn(state: &mut Rates, seen: &Seen<'_>) -> Option<()> {
+    fn learn(state: &mut Rates, seen: &Seen<'_>, bits: f64) -> Option<()> {
         let minute = minute(seen, state);
-        let bits = state.most(seen, minute).0.bits;
         if bits > 0.0 && bits >= seen.threshold(NAME) {
             state.burst = minute + BURST_MINUTES;
         }

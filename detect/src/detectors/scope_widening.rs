@@ -17,7 +17,7 @@ use super::{About, Detector, Report, Seen};
 use crate::Config;
 use crate::evidence::History;
 use crate::explain::Case;
-use crate::hash::Of;
+use crate::hash::{Of, quick};
 
 pub(super) struct ScopeWidening;
 
@@ -58,7 +58,7 @@ impl Detector for ScopeWidening {
     }
 
     #[inline]
-    fn learn(state: &mut Held, seen: &Seen<'_>) -> Option<Vec<u32>> {
+    fn learn(state: &mut Held, seen: &Seen<'_>, _: f64) -> Option<Vec<u32>> {
         let (list, hour) = (list(seen)?, seen.hour());
         if list == state.last && hour <= state.hour {
             return None;
@@ -80,9 +80,7 @@ impl Detector for ScopeWidening {
 /// Stands for all scopes of the call in their order.
 fn list(seen: &Seen<'_>) -> Option<u32> {
     let scopes = strs_in(seen.row.events.scopes, seen.row.at);
-    let list =
-        scopes.fold(None, |list, scope| Some(list.unwrap_or(0u32).rotate_left(5) ^ seen.print(Of::Scope, scope)));
-    list
+    scopes.fold(None, |list, scope| Some(list.unwrap_or(0u32).rotate_left(5) ^ quick(scope) as u32))
 }
 
 fn widest<'a>(state: &Held, shared: &Tally, seen: &Seen<'a>) -> Option<(&'a str, Surprise)> {

@@ -13,15 +13,13 @@
 //! quiet: list read invoices {credential_id=new}, list read invoices {credential_id=key-$agent}
 //! ```
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::{About, Detector, FACT_BITS, Report, Seen, Term};
 use crate::Config;
 use crate::engine::MINUTE_MICROS;
 use crate::explain::Case;
-use crate::hash::mix;
+use crate::hash::{Map, mix, quick};
 
 pub(super) struct SharedCredential;
 
@@ -41,6 +39,10 @@ pub(crate) struct Hand {
     shared: bool,
 }
 
+/// Tokens and credentials, and who showed each.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Hands(#[serde(with = "crate::hash::in_order")] Map<Hand>);
+
 /// What the agent noted lately, and in which quarter of an hour: it looks and leaves a note once a token and quarter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Noted([(u32, u32); 4]);
@@ -55,7 +57,7 @@ impl Detector for SharedCredential {
         floor_bits: |_| FACT_BITS,
     };
     type State = Noted;
-    type Shared = BTreeMap<u64, Hand>;
+    type Shared = Hands;
     type Note = (u64, u32, u32, bool);
 
     #[inline]
@@ -75,7 +77,7 @@ impl Detector for SharedCredential {
     }
 
     #[inline]
-    fn learn(state: &mut Noted, seen: &Seen<'_>) -> Option<Self::Note> {
+    fn learn(state: &mut Noted, seen: &Seen<'_>, _: f64) -> Option<Self::Note> {
         let now = minute(seen);
         let mut note = None;
         for (key, what) in keys(seen).into_iter().flatten() {
@@ -89,7 +91,7 @@ impl Detector for SharedCredential {
         note
     }
 
-    fn fold(shared: &mut Self::Shared, notes: Vec<Self::Note>, _: &Config, time: i64) {
+    fn fold(Hands(shared): &mut Hands, notes: Vec<Self::Note>, _: &Config, time: i64) {
         if shared.len() + notes.len() > HANDS_MAX {
             let now = u32::try_from(time / MINUTE_MICROS).unwrap_or_default();
             shared.retain(|_, hand| now.saturating_sub(hand.last) <= LIVE_MINS);
@@ -119,7 +121,7 @@ impl Hand {
 
 /// The token or credential of this call that is another agent's.
 #[inline]
-fn found(shared: &BTreeMap<u64, Hand>, seen: &Seen<'_>) -> Option<(u64, &'static str)> {
+fn found(Hands(shared): &Hands, seen: &Seen<'_>) -> Option<(u64, &'static str)> {
     let (me, now) = (seen.agent.key as u32, minute(seen));
     let anothers = |(key, what): &(u64, &str)| {
         shared.get(key).is_some_and(|hand| {
@@ -132,8 +134,7 @@ fn found(shared: &BTreeMap<u64, Hand>, seen: &Seen<'_>) -> Option<(u64, &'static
 
 #[inline]
 fn keys(seen: &Seen<'_>) -> [Option<(u64, &'static str)>; 2] {
-    let source = seen.row.events.source.value(seen.row.at).bytes();
-    let source = source.fold(0u64, |sum, byte| sum.wrapping_mul(0x100_0000_01b3) ^ u64::from(byte));
+    let source = quick(seen.row.events.source.value(seen.row.at));
     let [token, credential] = seen.shown;
     [token.map(|key| (mix(source, key), "token")), credential.map(|key| (mix(source, key), "credential"))]
 }

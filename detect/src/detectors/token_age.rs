@@ -59,12 +59,11 @@ impl Detector for TokenAge {
     }
 
     #[inline]
-    fn learn(state: &mut Ages, seen: &Seen<'_>) -> Option<()> {
+    fn learn(state: &mut Ages, seen: &Seen<'_>, score: f64) -> Option<()> {
         let (issued, age) = age(seen)?;
         if issued == state.told {
             return None;
         }
-        let score = Self::score(state, &(), seen);
         if score > 0.0 && score >= seen.threshold(NAME) {
             state.told = issued;
         } else if issued != state.newest {

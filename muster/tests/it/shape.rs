@@ -11,7 +11,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("detect", &["schemas"]),
     ("respond", &["schemas", "lake"]),
     ("query", &["schemas", "lake"]),
-    ("benches", &[]),
+    ("benches", &["schemas", "detect"]),
     ("muster", &["schemas", "lake", "ingest", "detect", "respond", "query", "benches"]),
 ];
 
