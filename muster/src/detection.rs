@@ -122,7 +122,8 @@ impl Detection {
             | Payload::Ledger(_)
             | Payload::Alerts(_)
             | Payload::Orders(_)
-            | Payload::Inventory(_) => {}
+            | Payload::Inventory(_)
+            | Payload::Verdicts(_) => {}
         }
         self.unsaved.frames += usize::from(!matches!(frame.payload, Payload::Tick(_)));
         self.position = frame.offset + 1;

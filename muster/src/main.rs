@@ -13,6 +13,7 @@ mod operator;
 mod output;
 mod server;
 mod tokens;
+mod verdict;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -96,6 +96,7 @@ impl Store {
             "roles": {"lake": {"position": lake.next, "behind": lake.behind, "error": lake.error}},
             "ledger": self.query.sql(tenant, LEDGER).await?.rows_as::<Value>()?,
             "alerts": self.query.sql(tenant, ALERTS).await?.rows_as::<Value>()?,
+            "precision": self.query.sql(tenant, PRECISION).await?.rows_as::<Value>()?,
             "orders": self.query.sql(tenant, ORDERS).await?.rows_as::<Value>()?,
             "inventory": self.query.sql(tenant, POLLS).await?.rows_as::<Value>()?,
         }))
@@ -292,6 +293,8 @@ const LEDGER: &str = "SELECT door, source, sum(received) AS received, sum(mapped
      max(received_at) AS last_received_at FROM ingest_ledger GROUP BY door, source ORDER BY door, source";
 const ALERTS: &str = "SELECT detector, severity_id, count(*) AS alerts, max(time) AS last_time FROM alerts \
      GROUP BY detector, severity_id ORDER BY detector, severity_id DESC";
+/// Of the weeks in which an alert was judged, the newest.
+const PRECISION: &str = "SELECT * FROM detector_precision WHERE judged > 0 ORDER BY week DESC, detector LIMIT 20";
 const ORDERS: &str = "SELECT state, mode, count(*) AS orders FROM (SELECT state, mode, row_number() \
      OVER (PARTITION BY order_id ORDER BY step DESC) AS back FROM orders) WHERE back = 1 GROUP BY state, mode ORDER BY state";
 

@@ -29,8 +29,20 @@ use crate::tenant::OneTenant;
 use crate::{QueryConfig, QueryError, functions, roster};
 
 /// The views of a session.
-pub(crate) const VIEWS: &[&str] =
-    &["events", "agents", "alerts", "orders", "quarantine", "ingest_ledger", "inventory", "credentials", "grants"];
+pub(crate) const VIEWS: &[&str] = &[
+    "events",
+    "agents",
+    "alerts",
+    "judged_alerts",
+    "verdicts",
+    "detector_precision",
+    "orders",
+    "quarantine",
+    "ingest_ledger",
+    "inventory",
+    "credentials",
+    "grants",
+];
 const CATALOG: &str = "muster";
 const SCHEMA: &str = "public";
 /// Functions that make as much as a number says, outside the memory that is counted.

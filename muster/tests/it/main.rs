@@ -14,3 +14,4 @@ mod inventory;
 mod server;
 mod shape;
 mod sources;
+mod verdicts;

@@ -11,4 +11,5 @@ mod inventory;
 mod roster;
 mod sql;
 mod tenants;
+mod verdicts;
 mod world;
