@@ -12,6 +12,7 @@ pub(crate) mod ingest;
 pub(crate) mod inventory;
 mod normalize;
 mod orders;
+mod profile;
 mod report;
 mod serve;
 pub(crate) mod sources;
