@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod config;
 mod detection;
+mod learning;
 mod metrics;
 mod node;
 mod operator;

@@ -38,7 +38,7 @@ pub(crate) struct Store {
     pub(crate) log: Arc<Log>,
     pub(crate) lake: Arc<Lake>,
     pub(crate) query: Arc<Query>,
-    files: Arc<dyn Files>,
+    pub(crate) files: Arc<dyn Files>,
     key: [u8; KEY_BYTES],
     /// Held while the process lives: two processes on one folder would both own the log.
     _lock: File,
@@ -85,6 +85,11 @@ impl Store {
         let query = Query::new(lake.clone(), clock.clone(), config.query.clone())?;
         let key = installation_key(&folder)?;
         Ok(Store { config, clock, log, lake, query, files, key, _lock: lock })
+    }
+
+    /// The detectors' configuration, with the key of this installation.
+    pub(crate) fn detect_config(&self) -> detect::Config {
+        detect::Config { hash_key: hash_key(&self.key), ..self.config.detect.clone() }
     }
 
     /// One tenant's totals, as `muster status` and `/v1/status` show them.
@@ -137,8 +142,8 @@ impl Node {
         let remembering = ingest.clone();
         let taught = tokio::task::spawn_blocking(move || remembering.remember()).await??;
         tracing::info!(taught, "what was said of tokens is learned again from the log");
-        let detect = detect::Config { hash_key: hash_key(key), ..config.detect.clone() };
-        let detection = Detection::open(log.clone(), files.clone(), folder.join("detect"), &detect)?;
+        let detect = store.detect_config();
+        let detection = Detection::open(log.clone(), files.clone(), folder.join(detection::FOLDER), &detect)?;
 
         let (stop, _) = watch::channel(false);
         let (failed, failure) = watch::channel(None);

@@ -167,7 +167,7 @@ impl Views {
 }
 
 /// The batch with the exact types of the files: names of list items and the like may differ.
-fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let columns = schema.fields().iter().map(|field| {
         let column = batch.column_by_name(field.name());
         let column =

@@ -11,6 +11,7 @@ mod bad_input;
 mod crash;
 mod ends;
 mod inventory;
+mod learn;
 mod profile;
 mod server;
 mod shape;

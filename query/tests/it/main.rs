@@ -7,6 +7,7 @@
     reason = "tests fail where they cannot go on"
 )]
 
+mod history;
 mod inventory;
 mod roster;
 mod sql;
