@@ -120,18 +120,21 @@ pub(crate) async fn run(store: &Store, from: Option<i32>, to: Option<i32>) -> Re
     make_private(&spill)?;
     let engine = Engine::new(&store.detect_config());
     let memory_bytes_max = store.config.query.memory_bytes_max.max(MEMORY_BYTES_MIN);
-    let done =
-        learn(&store.lake, &store.config.query, engine, Span { from, to, memory_bytes_max, spill: spill.clone() })
-            .await;
+    let span = Span { from, to, memory_bytes_max, spill };
+    let (lake, query) = (&store.lake, &store.config.query);
+    let done = match controls(lake, query, &span).await {
+        Ok(controls) => learn(lake, query, &span, engine, controls).await,
+        Err(error) => Err(error),
+    };
     // It holds nothing once the sorting is done.
-    let _ = std::fs::remove_dir_all(&spill);
+    let _ = std::fs::remove_dir_all(&span.spill);
     let (engine, learned) = done?;
     detection::save(store.files.as_ref(), &folder.join(detection::SNAPSHOT), &engine, position)?;
     Ok((engine.agents(), learned))
 }
 
-async fn learn(lake: &Lake, config: &QueryConfig, engine: Engine, span: Span) -> Result<(Engine, Learned)> {
-    // All of them, whenever they were given: what a person knows of an alert is worth no less for being said later.
+/// All verdicts, whenever they were given: what a person knows of an alert is worth no less for being said later.
+async fn controls(lake: &Lake, config: &QueryConfig, span: &Span) -> Result<Vec<Control>> {
     let all = Span { from: None, to: None, ..span.clone() };
     let mut rows = arrivals(lake, config, &verdict::TABLE, &all).await?;
     let mut controls = Vec::new();
@@ -139,8 +142,18 @@ async fn learn(lake: &Lake, config: &QueryConfig, engine: Engine, span: Span) ->
         let verdicts = Verdicts::new(&batch)?;
         controls.extend((0..batch.num_rows()).filter_map(|row| Control::of(&verdicts.row(row))));
     }
+    Ok(controls)
+}
+
+async fn learn(
+    lake: &Lake,
+    config: &QueryConfig,
+    span: &Span,
+    engine: Engine,
+    controls: Vec<Control>,
+) -> Result<(Engine, Learned)> {
     let mut learning = Learning::new(engine, controls);
-    let mut rows = arrivals(lake, config, &event::TABLE, &span).await?;
+    let mut rows = arrivals(lake, config, &event::TABLE, span).await?;
     while let Some(batch) = rows.next().await? {
         learning.take(&batch)?;
     }
