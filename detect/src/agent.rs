@@ -153,10 +153,10 @@ impl Agent {
         mut ended: impl FnMut(&mut Self, Session),
     ) {
         if let Some(at) = self.open.iter().position(|session| session.key == key) {
-            let session = self.open.remove(at);
-            if time - session.last <= idle {
-                return self.open.push(session);
+            if time - self.open[at].last <= idle {
+                return self.open[at..].rotate_left(1);
             }
+            let session = self.open.remove(at);
             ended(self, session);
         } else if self.open.len() == SESSIONS_MAX {
             let oldest = self.open.remove(0);

@@ -91,6 +91,9 @@ fn describe(
     let parts: Vec<String> = terms.iter().map(|term| format!("{} {:.1}", term.name, term.bits)).collect();
     let needs = if hard { "a fact, whatever is usual".to_owned() } else { format!("an alert needs {threshold:.1}") };
     let score_text = format!("{score:.1} bits = {}; {needs}.", parts.join(" + "));
+    // A fact of another kind has nothing to do with how usual the action is.
+    let is_of_habits = terms.iter().any(|term| term.name == "action");
+    let ordinary = if is_of_habits { case.ordinary() } else { "" };
     let owned = |column| text(column, at).map(str::to_owned);
     let time = events.time.value(at);
     AlertRow {
@@ -110,7 +113,7 @@ fn describe(
         credential_id: owned(events.credential_id),
         session_id: owned(events.session_id),
         title,
-        explanation: case.text() + &score_text,
+        explanation: case.text() + ordinary + &score_text,
         action: Some(action.to_owned()),
         resource_id: owned(events.resource_id),
         score,

@@ -13,9 +13,9 @@ use serde_json::Value;
 
 use crate::Config;
 use crate::agent::Agent;
-use crate::detectors::DETECTORS;
+use crate::detectors::{DETECTORS, Order};
 use crate::evidence::Evidence;
-use crate::hash::{Keyed, Map, Of, map};
+use crate::hash::{Keyed, Map, Of, map, mix};
 use crate::shard::{Shard, Surroundings};
 use crate::tenant::Tenant;
 
@@ -135,12 +135,21 @@ impl Engine {
     /// `{"tenant": T, "dismiss": ALERT_ID}` (the alert was about ordinary work: learn it),
     /// `{"tenant": T, "confirm": ALERT_ID}` (it was not: what is held back because of it is dropped),
     /// `{"tenant": T, "drop_session": SESSION_ID, "agent": AGENT_ID}` (what the agent did in it is not learned) and
-    /// `{"tenant": T, "reset_agent": AGENT_ID}` (its history starts anew). Anything else is not for detection.
+    /// `{"tenant": T, "reset_agent": AGENT_ID}` (its history starts anew);
+    /// `{"tenant": T, "killed": TARGET, "order": ORDER_ID, "time": MICROS}` (the target was stopped, as of then: the
+    /// `agent`, the `credential`, or the `agent` for the `user` that TARGET names) and
+    /// `{"tenant": T, "released": ORDER_ID}` (that order no longer holds). Anything else is not for detection.
     pub fn control(&mut self, control: &Value) -> bool {
         let field = |name| control.get(name).and_then(Value::as_str);
         let Some(tenant) = field("tenant").map(|name| self.keyed.of(Of::Tenant, 0, name)) else {
             return false;
         };
+        if let Some(order) = self.order(tenant, control) {
+            let config = &self.config;
+            let new = || Tenant::new(field("tenant").unwrap_or_default(), config);
+            self.tenants.entry(tenant).or_insert_with(new).shared.obey(&order);
+            return true;
+        }
         let alert = |name| field(name).and_then(|id| u128::from_str_radix(id, 16).ok());
         let mut agents = self.shards.iter_mut().flat_map(|shard| shard.of_tenant(tenant));
         if let Some(alert) = alert("dismiss") {
@@ -159,6 +168,26 @@ impl Engine {
             return self.shards.iter_mut().any(|shard| shard.forget(&self.config, key));
         }
         false
+    }
+
+    /// What a control frame says of a kill order.
+    fn order(&self, tenant: u64, control: &Value) -> Option<Order> {
+        let of = |order: &str| self.keyed.of(Of::Order, tenant, order);
+        if let Some(order) = control.get("released") {
+            return Some(Order::Released { order: of(order.as_str()?) });
+        }
+        let target = control.get("killed")?;
+        let name = |name| target.get(name).and_then(Value::as_str);
+        let agent = name("agent").map(|agent| self.keyed.of(Of::Agent, tenant, agent));
+        // Memory of detectors is a tenant's own, so these need not say of which.
+        let user = name("user").map(|user| self.keyed.of(Of::User, 0, user));
+        let target = match (agent, user, name("credential")) {
+            (Some(agent), Some(user), None) => mix(agent, user),
+            (Some(agent), None, None) => agent,
+            (None, None, Some(credential)) => self.keyed.of(Of::Credential, 0, credential),
+            _ => return None,
+        };
+        Some(Order::Killed { order: of(control.get("order")?.as_str()?), target, time: control.get("time")?.as_i64()? })
     }
 
     /// Agents remembered.
@@ -220,11 +249,12 @@ fn run(
     })
 }
 
-/// The rules by which an alert was raised: configuration and detectors.
+/// The rules by which an alert was raised: configuration, detectors, catalogue.
 fn rules_digest(config: &Config) -> String {
+    let catalogue = config.catalogue.digest().as_bytes();
     let config = serde_json::to_vec(config).expect("a configuration is plain data");
     let detectors: String = DETECTORS.iter().map(|d| format!("{} {}\n", d.name, d.version)).collect();
-    schemas::id::digest([&config[..], detectors.as_bytes()])
+    schemas::id::digest([&config[..], detectors.as_bytes(), catalogue])
 }
 
 #[inline]

@@ -74,19 +74,18 @@ impl Case<'_> {
         format!("(impact {impact:.1})")
     }
 
-    /// The whole explanation but for the score.
+    /// The whole explanation but for the score, and what would have been ordinary.
     pub(crate) fn text(&self) -> String {
         let mut text = self.normal();
         text.push_str(&self.happened());
         for peers in self.peers {
             text.push_str(&self.compared(peers));
         }
-        text.push_str(self.ordinary());
         text
     }
 
     /// What would have made the call ordinary: what takes away the largest term.
-    fn ordinary(&self) -> &'static str {
+    pub(crate) fn ordinary(&self) -> &'static str {
         let Evidence { action_bits, order_bits, resource_bits, .. } = *self.evidence;
         if resource_bits > action_bits.max(order_bits) {
             "On a resource that it used before, or one declared as intended, it would have been ordinary. "

@@ -19,6 +19,13 @@ pub(crate) enum Of {
     Resource,
     Session,
     Job,
+    Scope,
+    Organization,
+    Hop,
+    Grant,
+    Credential,
+    User,
+    Order,
 }
 
 #[derive(Clone, Copy)]

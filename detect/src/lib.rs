@@ -24,6 +24,8 @@ mod explain;
 mod habits;
 mod hash;
 mod impact;
+mod lengths;
+mod rhythm;
 mod session;
 mod shard;
 mod snapshot;

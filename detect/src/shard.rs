@@ -7,14 +7,13 @@
 
 use std::borrow::Cow;
 
-use arrow::array::Array;
 use schemas::Events;
-use schemas::table::strs_at;
+use schemas::table::strs_in;
 
 use crate::Config;
 use crate::agent::{Agent, Held};
 use crate::alert::raise;
-use crate::detectors::{DETECTORS, Seen};
+use crate::detectors::{DETECTORS, Seen, shown};
 use crate::engine::{DAY_MICROS, Found, MINUTE_MICROS, SHARDS, Scored, text};
 use crate::evidence::{Evidence, History};
 use crate::habits::{Call, Keys, Odds, RESOURCES_MAX, Recent};
@@ -64,6 +63,8 @@ pub(crate) struct Row<'a> {
     pub(crate) call: Call,
     pub(crate) impact: f64,
     pub(crate) weight: f64,
+    /// The catalogue says that somebody must have approved it.
+    pub(crate) needs_approval: bool,
     /// The resource was named beforehand, by who asked for the work.
     pub(crate) intended: bool,
 }
@@ -94,7 +95,7 @@ impl Shard {
         let Surroundings { config, keyed, tenants, new_tenant, .. } = *around;
         let tenant_key = self.tenant(keyed, events.tenant.value(at));
         let key = keyed.of(Of::Agent, tenant_key, agent_id);
-        let row = self.read(keyed, events, at);
+        let row = self.read(config, keyed, events, at);
         if !self.agents.contains_key(&key) {
             self.admit(config, key, tenant_key, row.time);
         }
@@ -134,11 +135,12 @@ impl Shard {
         self.tenant_before.1
     }
 
-    fn read<'a>(&mut self, keyed: Keyed, events: &'a Events<'a>, at: usize) -> Row<'a> {
+    fn read<'a>(&mut self, config: &Config, keyed: Keyed, events: &'a Events<'a>, at: usize) -> Row<'a> {
         let Shard { symbols, scratch: Scratch { words, resource }, .. } = self;
         let name = template(events.action.value(at), words);
         let action = keyed.of(Of::Action, 0, name);
-        let mut sensitive = symbols.note(action, || Cow::Borrowed(name));
+        let known = symbols.action(&config.catalogue, action, name);
+        let mut sensitive = symbols.note(action, || Cow::Borrowed(name)) && known.is_none();
         let effect = events.effect.value(at);
         let mut call = Call { action, resources: [0; RESOURCES_MAX] };
         let ids = text(events.resource_id, at).unwrap_or_default();
@@ -149,11 +151,12 @@ impl Shard {
                 sensitive |= symbols.note(*slot, || Cow::Borrowed(resource));
             }
         }
-        let impact = impact::of(effect, sensitive);
+        let impact = impact::of(known, effect, sensitive);
         let weight = impact * impact::of_outcome(events.outcome.value(at));
         let time = events.time.value(at).min(events.received_at.value(at));
-        let intended = events.flags.is_valid(at) && strs_at(events.flags, at).iter().any(|flag| flag == "in_intent");
-        Row { events, at, time, call, impact, weight, intended }
+        let intended = strs_in(events.flags, at).any(|flag| flag == "in_intent");
+        let needs_approval = known.is_some_and(|known| known.needs_approval);
+        Row { events, at, time, call, impact, weight, needs_approval, intended }
     }
 
     fn admit(&mut self, config: &Config, key: u64, tenant: u64, time: i64) {
@@ -332,7 +335,16 @@ fn judge(
     let session = agent.open.last().expect("the session is open");
     let (recent, job) = (session.recent, session.job);
     let evidence = evidence(config, agent, tenant, row, recent, job);
-    let seen = Seen { config, row, evidence: &evidence, recent, agent: agent.facts(), keyed: around.keyed };
+    let seen = Seen {
+        config,
+        row,
+        evidence: &evidence,
+        recent,
+        agent: agent.facts(),
+        keyed: around.keyed,
+        tails: &tenant.tails,
+        shown: shown(around.keyed, row),
+    };
     let scores = agent.states.score(&seen, &tenant.shared);
     if around.tell {
         found.scored.push(Scored { row: row.at as u32, evidence, bits: scores });
@@ -448,6 +460,6 @@ const TERM_BITS_MAX: f64 = 16.0;
 
 /// Rounded, so that the last digit of a logarithm cannot differ from machine to machine.
 #[inline]
-fn bits(p: f64) -> f64 {
+pub(crate) fn bits(p: f64) -> f64 {
     ((-p.log2()).clamp(0.0, TERM_BITS_MAX) * 1024.0).round() / 1024.0
 }

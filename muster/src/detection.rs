@@ -8,10 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
+use arrow::array::Array;
 use detect::Engine;
 use lake::files::Files;
 use lake::log::{Frame, Group, Log, LogError, Payload};
-use schemas::AlertRow;
+use schemas::order::Orders;
+use schemas::{AlertRow, OrderRow};
+use serde_json::{Value, json};
 
 /// Where below the data folder the detectors' memory is, and its file.
 pub(crate) const FOLDER: &str = "detect";
@@ -121,10 +124,14 @@ impl Detection {
                 // A control frame that is not about detection is somebody else's.
                 self.engine.control(control);
             }
+            Payload::Orders(orders) => {
+                let orders = Orders::new(orders)?;
+                let controls = (0..orders.order_id.len()).filter_map(|row| control_of(&orders.row(row)));
+                controls.for_each(|control| _ = self.engine.control(&control));
+            }
             Payload::Quarantine(_)
             | Payload::Ledger(_)
             | Payload::Alerts(_)
-            | Payload::Orders(_)
             | Payload::Inventory(_)
             | Payload::Verdicts(_) => {}
         }
@@ -156,6 +163,25 @@ pub(crate) fn save(files: &dyn Files, snapshot: &Path, engine: &Engine, position
     Ok(files.sync_dir(folder)?)
 }
 
+/// What a step of an order means to the detectors: its target is stopped, or let go. Other steps change neither.
+pub(crate) fn control_of(step: &OrderRow) -> Option<Value> {
+    let OrderRow { tenant, order_id, target_id, time, .. } = step;
+    match step.state.as_str() {
+        "executing" | "executed" | "partial" => {
+            let target = match step.target_kind.as_str() {
+                "agent_user" => {
+                    let (agent, user) = target_id.split_once(' ')?;
+                    json!({"agent": agent, "user": user})
+                }
+                kind => json!({kind: target_id}),
+            };
+            Some(json!({"tenant": tenant, "killed": target, "order": order_id, "time": time}))
+        }
+        "released" | "expired" | "failed" => Some(json!({"tenant": tenant, "released": order_id})),
+        _ => None,
+    }
+}
+
 fn restore(files: &dyn Files, path: &Path, config: &detect::Config) -> Result<Option<(Engine, u64)>> {
     let len = match files.len(path) {
         Ok(len) => len,
@@ -166,4 +192,33 @@ fn restore(files: &dyn Files, path: &Path, config: &detect::Config) -> Result<Op
     let (position, state) = bytes.split_first_chunk::<POSITION_BYTES>().context("the snapshot is too short")?;
     let engine = Engine::restore(config, state).map_err(|error| anyhow::anyhow!("{error}"))?;
     Ok(Some((engine, u64::from_le_bytes(*position))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(state: &str, target_kind: &str, target_id: &str) -> OrderRow {
+        let (tenant, order_id) = ("acme".to_owned(), "o-1".to_owned());
+        let (state, target_kind, target_id) = (state.to_owned(), target_kind.to_owned(), target_id.to_owned());
+        OrderRow { tenant, order_id, state, target_kind, target_id, time: 7, ..OrderRow::default() }
+    }
+
+    #[test]
+    fn the_detectors_hear_who_is_stopped_and_who_is_let_go() {
+        let killed = |target: Value| Some(json!({"tenant": "acme", "killed": target, "order": "o-1", "time": 7}));
+        let released = Some(json!({"tenant": "acme", "released": "o-1"}));
+        for (step, expected) in [
+            (step("requested", "agent", "a"), None),
+            (step("executing", "agent", "a"), killed(json!({"agent": "a"}))),
+            (step("partial", "credential", "c"), killed(json!({"credential": "c"}))),
+            (step("executed", "agent_user", "a u v"), killed(json!({"agent": "a", "user": "u v"}))),
+            (step("expired", "agent", "a"), released.clone()),
+            (step("failed", "agent", "a"), released),
+        ] {
+            assert_eq!(control_of(&step), expected, "{step:?}");
+            let control = expected.into_iter().all(|control| Engine::new(&detect::Config::default()).control(&control));
+            assert!(control, "{step:?}");
+        }
+    }
 }

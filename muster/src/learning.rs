@@ -1,10 +1,10 @@
 //! Learning from the lake: events in the order of their arrival go through the engine that judges live, time passing.
 //!
 //! Equal to streaming: the state is, byte for byte, what the engine comes to by the same frames of the log with a tick at
-//! every whole second that passes, as `received_at` and the times of verdicts tell it. A server's ticks are a second apart
-//! too, but begin where the process began, stand still while none runs, and one may stand before an event that was received
-//! earlier: what hangs on that is at which tick a session that ended joins what agents share, and when one that is held
-//! back is let go. Of a silence only the last [`SILENCE_SECS_MAX`] are ticked. Control frames that leave no row (none is sent
+//! every whole second that passes, as `received_at` and the times of verdicts and orders tell it. A server's ticks are a
+//! second apart too, but begin where the process began, stand still while none runs, and one may stand before an event
+//! that was received earlier: what hangs on that is at which tick a session that ended joins what agents share, and when
+//! one that is held back is let go. Of a silence only the last [`SILENCE_SECS_MAX`] are ticked. Control frames that leave no row (none is sent
 //! today) are not repeated.
 
 use std::collections::VecDeque;
@@ -15,10 +15,12 @@ use detect::Engine;
 use lake::tables::Lake;
 use query::QueryConfig;
 use query::history::{Span, arrivals};
+use schemas::order::Orders;
 use schemas::verdict::Verdicts;
-use schemas::{AlertRow, Events, Judgement, VerdictRow, event, verdict};
+use schemas::{AlertRow, Events, Judgement, OrderRow, VerdictRow, event, order, verdict};
 use serde_json::Value;
 
+use crate::cli::ingest::load_catalogue;
 use crate::detection;
 use crate::node::{Store, make_private};
 
@@ -40,7 +42,7 @@ pub(crate) struct Learning {
     pub(crate) learned: Learned,
 }
 
-/// What a person said, as detection obeys it: its place in the log, its time and the frame.
+/// What a person said or an order did, as detection obeys it: its place in the log, its time and the frame.
 pub(crate) struct Control {
     pub(crate) offset: i64,
     pub(crate) time: i64,
@@ -51,7 +53,8 @@ pub(crate) struct Control {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Learned {
     pub(crate) events: u64,
-    pub(crate) verdicts: u64,
+    /// Verdicts and steps of orders that meant something to the detectors.
+    pub(crate) controls: u64,
     pub(crate) alerts: u64,
 }
 
@@ -97,7 +100,7 @@ impl Learning {
     fn control(&mut self, before: i64) {
         while let Some(control) = self.controls.pop_front_if(|control| control.offset < before) {
             self.pass(control.time / SECOND_MICROS);
-            self.learned.verdicts += u64::from(self.engine.control(&control.frame));
+            self.learned.controls += u64::from(self.engine.control(&control.frame));
         }
     }
 
@@ -118,7 +121,7 @@ pub(crate) async fn run(store: &Store, from: Option<i32>, to: Option<i32>) -> Re
     let folder = store.config.data.folder.join(detection::FOLDER);
     let spill = folder.join("spill");
     make_private(&spill)?;
-    let engine = Engine::new(&store.detect_config());
+    let engine = Engine::new(&store.detect_config(load_catalogue(&store.config)?));
     let memory_bytes_max = store.config.query.memory_bytes_max.max(MEMORY_BYTES_MIN);
     let span = Span { from, to, memory_bytes_max, spill };
     let (lake, query) = (&store.lake, &store.config.query);
@@ -133,15 +136,22 @@ pub(crate) async fn run(store: &Store, from: Option<i32>, to: Option<i32>) -> Re
     Ok((engine.agents(), learned))
 }
 
-/// All verdicts, whenever they were given: what a person knows of an alert is worth no less for being said later.
+/// All verdicts and steps of orders, whenever they came: what a person knows of an alert is worth no less for being said later.
 async fn controls(lake: &Lake, config: &QueryConfig, span: &Span) -> Result<Vec<Control>> {
     let all = Span { from: None, to: None, ..span.clone() };
-    let mut rows = arrivals(lake, config, &verdict::TABLE, &all).await?;
     let mut controls = Vec::new();
+    let mut rows = arrivals(lake, config, &verdict::TABLE, &all).await?;
     while let Some(batch) = rows.next().await? {
         let verdicts = Verdicts::new(&batch)?;
-        controls.extend((0..batch.num_rows()).filter_map(|row| Control::of(&verdicts.row(row))));
+        controls.extend((0..batch.num_rows()).filter_map(|row| Control::of_verdict(&verdicts.row(row))));
     }
+    let mut rows = arrivals(lake, config, &order::TABLE, &all).await?;
+    while let Some(batch) = rows.next().await? {
+        let orders = Orders::new(&batch)?;
+        controls.extend((0..batch.num_rows()).filter_map(|row| Control::of_order(&orders.row(row))));
+    }
+    // Each table came in order, and no frame holds rows of both.
+    controls.sort_by_key(|control| control.offset);
     Ok(controls)
 }
 
@@ -161,9 +171,13 @@ async fn learn(
 }
 
 impl Control {
-    fn of(row: &VerdictRow) -> Option<Control> {
+    fn of_verdict(row: &VerdictRow) -> Option<Control> {
         let frame = Judgement::of_name(&row.verdict)?.control(&row.tenant, &row.alert_id);
         Some(Control { offset: row.log_offset, time: row.time, frame })
+    }
+
+    fn of_order(row: &OrderRow) -> Option<Control> {
+        Some(Control { offset: row.log_offset, time: row.time, frame: detection::control_of(row)? })
     }
 }
 

@@ -18,11 +18,12 @@ use lake::log::{Group, Log, LogConfig, LogError};
 use lake::tables::Lake;
 use query::Query;
 use respond::Responder;
+use schemas::Catalogue;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::cli::ingest::{load_registry, load_sources};
+use crate::cli::ingest::{load_catalogue, load_registry, load_sources};
 use crate::config::{Config, resolve_secrets};
 use crate::detection::{self, Detection};
 use crate::metrics::Metrics;
@@ -88,8 +89,8 @@ impl Store {
     }
 
     /// The detectors' configuration, with the key of this installation.
-    pub(crate) fn detect_config(&self) -> detect::Config {
-        detect::Config { hash_key: hash_key(&self.key), ..self.config.detect.clone() }
+    pub(crate) fn detect_config(&self, catalogue: Catalogue) -> detect::Config {
+        detect::Config { hash_key: hash_key(&self.key), catalogue, ..self.config.detect.clone() }
     }
 
     /// One tenant's totals, as `muster status` and `/v1/status` show them.
@@ -121,6 +122,7 @@ impl Node {
         // What can be wrong with the configuration is found before anything runs.
         let sources = load_sources(&config)?;
         let registry = load_registry(&config, &sources)?;
+        let catalogue = load_catalogue(&config)?;
         let respond = resolve_secrets(&config.respond)?;
         let store = Store::open(config, clock).await?;
         let Store { config, clock, log, files, key, .. } = &store;
@@ -142,7 +144,7 @@ impl Node {
         let remembering = ingest.clone();
         let taught = tokio::task::spawn_blocking(move || remembering.remember()).await??;
         tracing::info!(taught, "what was said of tokens is learned again from the log");
-        let detect = store.detect_config();
+        let detect = store.detect_config(catalogue);
         let detection = Detection::open(log.clone(), files.clone(), folder.join(detection::FOLDER), &detect)?;
 
         let (stop, _) = watch::channel(false);

@@ -7,14 +7,17 @@
 //! - [`id`] makes the ids (events, alerts, orders) and the partition of an agent;
 //! - [`registry`] is the agents that somebody declared, with their names in several systems; [`problem`] is what is wrong
 //!   with a file that people write;
+//! - [`catalogue`] says how bad an action can be, by patterns ([`glob`]) of its name;
 //! - [`sources`] embeds the built-in mapping files of `schemas/sources/` and the providers of `schemas/inventory/`.
 //!
 //! No IO, no clock, no async: time and bytes are handed in. A test in `muster` keeps it so.
 
 pub mod access;
 pub mod alert;
+pub mod catalogue;
 pub mod docs;
 pub mod event;
+pub mod glob;
 pub mod id;
 pub mod inventory;
 pub mod ledger;
@@ -28,6 +31,7 @@ pub mod verdict;
 
 pub use access::{Holder, Principal, Verb};
 pub use alert::AlertRow;
+pub use catalogue::Catalogue;
 pub use event::{EventRow, Events};
 pub use inventory::InventoryRow;
 pub use order::OrderRow;

@@ -43,16 +43,16 @@ pub(crate) async fn run(command: &Learn, config: Config) -> Result<ExitCode> {
     }
     let store = Store::open(config, Clock::system()).await.context("learning needs the data folder for itself")?;
     let (agents, learned) = learning::run(&store, command.from, command.to).await?;
-    let (events, verdicts, alerts) = (learned.events, learned.verdicts, learned.alerts);
+    let (events, controls, alerts) = (learned.events, learned.controls, learned.alerts);
     let text = match command.format {
         Format::Table => format!(
-            "learned {} agents from {} events and {verdicts} verdicts; it raised {alerts} alerts on the way, which are not written again\n\
+            "learned {} agents from {} events and {controls} verdicts and orders; it raised {alerts} alerts on the way, which are not written again\n\
              the next `muster serve` goes on from here\n",
             grouped(agents as i64),
             grouped(events as i64),
         ),
         Format::Json | Format::Csv => {
-            let told = serde_json::json!({"agents": agents, "events": events, "verdicts": verdicts, "alerts": alerts});
+            let told = serde_json::json!({"agents": agents, "events": events, "controls": controls, "alerts": alerts});
             format!("{told}\n")
         }
     };

@@ -120,6 +120,20 @@ impl Live {
         self.log.append(group).await.unwrap();
     }
 
+    async fn stop(&self, agent: &str, time: i64) {
+        let step = OrderRow {
+            order_id: "stopped".into(),
+            time,
+            event_day: id::day(time),
+            tenant: "acme".into(),
+            target_kind: "agent".into(),
+            target_id: agent.into(),
+            state: "executed".into(),
+            ..OrderRow::default()
+        };
+        self.log.append(Group { orders: Some(order::batch([&step])), ..Group::default() }).await.unwrap();
+    }
+
     fn alerts(&self) -> Vec<AlertRow> {
         let (mut alerts, mut next) = (Vec::new(), 0);
         while next < self.log.end() {
@@ -162,6 +176,7 @@ async fn the_lake_teaches_what_the_stream_taught() {
     for (alert, judgement) in [(&raised[0], Judgement::Dismissed), (&raised[1], Judgement::Confirmed)] {
         live.judge(&alert.alert_id, judgement, backfill.received_at).await;
     }
+    live.stop("agent-1", backfill.received_at).await;
     let second = backfill.days(24..40);
     live.stream(&second).await;
     lake.flush().await.unwrap();
@@ -175,7 +190,7 @@ async fn the_lake_teaches_what_the_stream_taught() {
     let query = QueryConfig::default();
     let said = controls(&lake, &query, &span(None)).await.unwrap();
     let (engine, learned) = learn(&lake, &query, &span(None), Engine::new(&config), said).await.unwrap();
-    assert_eq!((learned.events, learned.verdicts), ((first.len() + second.len()) as u64, 2));
+    assert_eq!((learned.events, learned.controls), ((first.len() + second.len()) as u64, 3));
     assert!(learned.alerts >= raised.len() as u64);
     assert!(engine.snapshot() == streamed[8..], "the states differ");
     let (unsaid, _) = learn(&lake, &query, &span(None), Engine::new(&config), Vec::new()).await.unwrap();

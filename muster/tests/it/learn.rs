@@ -20,7 +20,7 @@ fn what_is_learned_from_the_lake_judges_what_comes_next() {
     let odd = |agent: &str| call(agent, 30, 63, "DELETE", "/v1/customers/7");
     let alerts = "SELECT agent_id FROM alerts";
 
-    assert_eq!(learn(&["--to", "2026-05-05"]), json!({"agents": 2, "events": 12, "verdicts": 0, "alerts": 0}));
+    assert_eq!(learn(&["--to", "2026-05-05"]), json!({"agents": 2, "events": 12, "controls": 0, "alerts": 0}));
     ingest(&folder, "odd.jsonl", &[odd("one")]);
     assert_eq!(rows(&folder, alerts), [] as [Value; 0], "after two days nobody can say");
     assert_eq!(learn(&[])["events"], 181);
