@@ -3,7 +3,7 @@
 //! A thread of its own, because judging is all CPU. What it appends may be appended again after a crash (it goes on from
 //! its last snapshot): the log drops an alert whose id came before, so that readers see each alert once.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,6 +16,9 @@ use schemas::order::Orders;
 use schemas::{AlertRow, OrderRow};
 use serde_json::{Value, json};
 
+/// Where below the data folder the detectors' memory is, and its file.
+pub(crate) const FOLDER: &str = "detect";
+pub(crate) const SNAPSHOT: &str = "engine.snapshot";
 /// Name of the reader group in the log.
 pub(crate) const GROUP: &str = "detect";
 /// A snapshot holds a position of 8 bytes before the engine's own bytes.
@@ -58,7 +61,7 @@ impl Detection {
     /// Restores the last snapshot; without one, or where a snapshot cannot be read, starts at the oldest frame there is.
     pub(crate) fn open(log: Arc<Log>, files: Arc<dyn Files>, folder: PathBuf, config: &detect::Config) -> Result<Self> {
         files.create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let snapshot = folder.join("engine.snapshot");
+        let snapshot = folder.join(SNAPSHOT);
         let (engine, position) = match restore(files.as_ref(), &snapshot, config) {
             Ok(Some(restored)) => restored,
             Ok(None) => (Engine::new(config), log.first()),
@@ -67,7 +70,7 @@ impl Detection {
                 (Engine::new(config), log.first())
             }
         };
-        // Frames that the log no longer has are in the lake; learning from there is a job of its own.
+        // Frames that the log no longer has are in the lake; learning from there is `muster learn`'s.
         let position = position.max(log.first());
         log.passed(GROUP, position);
         let progress = Arc::new(AtomicU64::new(position));
@@ -126,34 +129,42 @@ impl Detection {
                 let controls = (0..orders.order_id.len()).filter_map(|row| control_of(&orders.row(row)));
                 controls.for_each(|control| _ = self.engine.control(&control));
             }
-            Payload::Quarantine(_) | Payload::Ledger(_) | Payload::Alerts(_) | Payload::Inventory(_) => {}
+            Payload::Quarantine(_)
+            | Payload::Ledger(_)
+            | Payload::Alerts(_)
+            | Payload::Inventory(_)
+            | Payload::Verdicts(_) => {}
         }
         self.unsaved.frames += usize::from(!matches!(frame.payload, Payload::Tick(_)));
         self.position = frame.offset + 1;
         Ok(())
     }
 
-    /// Writes the snapshot whole: a temporary file, fsynced, renamed, folder fsynced.
     fn save(&mut self) -> Result<()> {
-        let temporary = self.snapshot.with_extension("tmp");
-        let folder = self.snapshot.parent().context("the snapshot lies in a folder")?;
-        if self.files.len(&temporary).is_ok() {
-            self.files.remove(&temporary)?;
-        }
-        let mut file = self.files.create(&temporary)?;
-        file.append(&self.position.to_le_bytes())?;
-        file.append(&self.engine.snapshot())?;
-        file.sync()?;
-        self.files.rename(&temporary, &self.snapshot)?;
-        self.files.sync_dir(folder)?;
+        save(self.files.as_ref(), &self.snapshot, &self.engine, self.position)?;
         self.unsaved = Unsaved::default();
         self.log.passed(GROUP, self.position);
         Ok(())
     }
 }
 
+/// Writes the snapshot whole: a temporary file, fsynced, renamed, folder fsynced.
+pub(crate) fn save(files: &dyn Files, snapshot: &Path, engine: &Engine, position: u64) -> Result<()> {
+    let temporary = snapshot.with_extension("tmp");
+    let folder = snapshot.parent().context("the snapshot lies in a folder")?;
+    if files.len(&temporary).is_ok() {
+        files.remove(&temporary)?;
+    }
+    let mut file = files.create(&temporary)?;
+    file.append(&position.to_le_bytes())?;
+    file.append(&engine.snapshot())?;
+    file.sync()?;
+    files.rename(&temporary, snapshot)?;
+    Ok(files.sync_dir(folder)?)
+}
+
 /// What a step of an order means to the detectors: its target is stopped, or let go. Other steps change neither.
-fn control_of(step: &OrderRow) -> Option<Value> {
+pub(crate) fn control_of(step: &OrderRow) -> Option<Value> {
     let OrderRow { tenant, order_id, target_id, time, .. } = step;
     match step.state.as_str() {
         "executing" | "executed" | "partial" => {
@@ -171,7 +182,7 @@ fn control_of(step: &OrderRow) -> Option<Value> {
     }
 }
 
-fn restore(files: &dyn Files, path: &std::path::Path, config: &detect::Config) -> Result<Option<(Engine, u64)>> {
+fn restore(files: &dyn Files, path: &Path, config: &detect::Config) -> Result<Option<(Engine, u64)>> {
     let len = match files.len(path) {
         Ok(len) => len,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -1,7 +1,7 @@
 //! The contract: every table's columns, declared once, and what is derived from them.
 //!
 //! - [`table`] holds the column kinds, the row builder and the `table!` macro;
-//! - [`event`], [`quarantine`], [`ledger`], [`alert`], [`order`] and [`inventory`] declare one table each;
+//! - [`event`], [`quarantine`], [`ledger`], [`alert`], [`verdict`], [`order`] and [`inventory`] declare one table each;
 //! - [`docs`] turns a declaration into its reference page and its JSON Schema;
 //! - [`access`] says who is asking;
 //! - [`id`] makes the ids (events, alerts, orders) and the partition of an agent;
@@ -27,6 +27,7 @@ pub mod quarantine;
 pub mod registry;
 pub mod sources;
 pub mod table;
+pub mod verdict;
 
 pub use access::{Holder, Principal, Verb};
 pub use alert::AlertRow;
@@ -36,7 +37,15 @@ pub use inventory::InventoryRow;
 pub use order::OrderRow;
 pub use registry::Registry;
 pub use table::{Column, Hop, Kind, RowBuilder, SchemaError, Table};
+pub use verdict::{Judgement, VerdictRow};
 
 /// All tables, in the order in which documentation lists them.
-pub static TABLES: &[&Table] =
-    &[&event::TABLE, &quarantine::TABLE, &ledger::TABLE, &alert::TABLE, &order::TABLE, &inventory::TABLE];
+pub static TABLES: &[&Table] = &[
+    &event::TABLE,
+    &quarantine::TABLE,
+    &ledger::TABLE,
+    &alert::TABLE,
+    &order::TABLE,
+    &inventory::TABLE,
+    &verdict::TABLE,
+];
