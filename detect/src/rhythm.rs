@@ -181,6 +181,11 @@ impl Series {
         most
     }
 
+    #[inline]
+    pub(crate) fn warm(&self) -> usize {
+        self.minutes[0] as usize ^ self.hits as usize ^ self.spreads[2].weight.to_bits() as usize
+    }
+
     /// What came in this minute.
     pub(crate) fn this_minute(&self, known: i64, minute: i64) -> u32 {
         if known == minute { self.minutes[(minute % RING) as usize] } else { 0 }

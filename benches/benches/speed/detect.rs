@@ -16,7 +16,9 @@ use schemas::Events;
 
 use crate::{Group, group, mapping, on_core, support};
 
-const EVENTS: u64 = 200_000;
+/// Ten minutes of work a day: a session of eight calls an agent where all work alike.
+const EVENTS: u64 = 800_000;
+const SPAN_SECS: u32 = 600;
 const AGENTS: u32 = 100_000;
 const BATCH_ROWS: usize = 4_096;
 const DAYS_BEFORE: i64 = 5;
@@ -26,7 +28,14 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let sources = Sources::load(None).expect("the built-in mappings are right");
     let mut group = group(criterion, "detect", EVENTS);
     for uniform in [false, true] {
-        let spec = Spec { source: Source::Envoy, events: EVENTS, agents: AGENTS, uniform, ..Spec::default() };
+        let spec = Spec {
+            source: Source::Envoy,
+            events: EVENTS,
+            agents: AGENTS,
+            uniform,
+            span_secs: SPAN_SECS,
+            ..Spec::default()
+        };
         let pieces = mapping::pieces(spec, BATCH_ROWS);
         let batches: Vec<RecordBatch> = mapping::mapped(&pieces, &sources).collect();
         let mut week = Week { batches, engine: Engine::new(&Config::default()), day: 0 };

@@ -78,6 +78,11 @@ impl Detector for Delegation {
         shared.fold(notes);
     }
 
+    #[inline]
+    fn warm(state: &Chains) -> usize {
+        state.kinds.warm()
+    }
+
     fn bytes(state: &Chains) -> usize {
         state.kinds.bytes()
     }

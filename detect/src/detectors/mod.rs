@@ -164,6 +164,10 @@ pub trait Detector {
     fn fold(_shared: &mut Self::Shared, _notes: Vec<Self::Note>, _config: &Config, _time: i64) {}
     /// Takes in that somebody was stopped or is let go.
     fn obey(_shared: &mut Self::Shared, _order: &Order) {}
+    /// Reads what lies behind a state's pointers, so that it comes from memory ahead of the call; the value says nothing.
+    fn warm(_state: &Self::State) -> usize {
+        0
+    }
     /// Memory of a state beyond its own size, in bytes.
     fn bytes(_state: &Self::State) -> usize {
         0
@@ -272,6 +276,11 @@ macro_rules! detectors {
                 {
                     notes.$name.push(note);
                 })*
+            }
+
+            #[inline]
+            pub(crate) fn warm(&self) -> usize {
+                0 $(^ <$detector>::warm(&self.$name))*
             }
 
             /// Memory beyond its own size.

@@ -82,6 +82,11 @@ impl Detector for Rate {
         None
     }
 
+    #[inline]
+    fn warm(state: &Rates) -> usize {
+        state.burst as usize ^ state.series[0].as_ref().map_or(0, |calls| calls.warm())
+    }
+
     fn bytes(state: &Rates) -> usize {
         state.series.iter().flatten().count() * size_of::<Series>()
     }

@@ -72,6 +72,11 @@ impl Detector for ScopeWidening {
         shared.fold(notes);
     }
 
+    #[inline]
+    fn warm(state: &Held) -> usize {
+        state.scopes.warm()
+    }
+
     fn bytes(state: &Held) -> usize {
         state.scopes.bytes()
     }

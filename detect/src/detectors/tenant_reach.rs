@@ -67,6 +67,11 @@ impl Detector for TenantReach {
         shared.fold(notes);
     }
 
+    #[inline]
+    fn warm(state: &Values) -> usize {
+        Values::warm(state)
+    }
+
     fn bytes(state: &Values) -> usize {
         state.bytes()
     }

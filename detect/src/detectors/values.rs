@@ -83,6 +83,11 @@ impl Values {
         (next || news).then(|| values.take(VALUES_MAX).collect())
     }
 
+    #[inline]
+    pub(super) fn warm(&self) -> usize {
+        self.seen.first().map_or(0, |value| *value as usize)
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.seen.capacity() * size_of::<u32>()
     }
