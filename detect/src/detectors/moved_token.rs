@@ -3,7 +3,7 @@
 //! A place is the network (autonomous system, else /16 or /48) and the family of the user agent, or the country. Two are apart
 //! when network and one of the others differ. A token that goes there and back within an hour moved. How surprising that is
 //! depends on how often this agent's tokens do, and on how often it was seen at the new place: agents behind many gateways
-//! move all day. One alert a token.
+//! move all day. Where network, client and country all differ, that says more. One alert a token.
 //!
 //! Left out: speed of travel. Records say countries, not where in them, and agents run in clouds.
 //!
@@ -28,6 +28,7 @@ const NAME: &str = "moved_token";
 const PLACES_MAX: usize = 4;
 const TOKENS_MAX: usize = 2;
 const BACK_MINS: u32 = 60;
+const APART_BITS: f64 = 6.0;
 
 /// Where a call came from; 0 where the record does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,6 +49,16 @@ struct Token {
     told: bool,
 }
 
+/// Bits of a token that goes there and back, of the place where it was, of everything being different there; and the
+/// tokens that were seen there.
+#[derive(Clone, Copy, Default)]
+struct Surprise {
+    moved: f64,
+    place: f64,
+    apart: f64,
+    times: u32,
+}
+
 /// An agent's tokens in use, how many there were and moved, and the networks they were used from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Moves {
@@ -60,7 +71,7 @@ pub(crate) struct Moves {
 impl Detector for MovedToken {
     const ABOUT: About = About {
         name: NAME,
-        version: 1,
+        version: 2,
         doc: "a token that is used from two places in turn",
         source: include_str!("moved_token.rs"),
         hard: false,
@@ -72,11 +83,11 @@ impl Detector for MovedToken {
 
     #[inline]
     fn score(state: &Moves, _: &(), seen: &Seen<'_>) -> f64 {
-        state.surprise(seen).map_or(0.0, |(moved, place, _)| moved + place)
+        state.surprise(seen).map_or(0.0, |Surprise { moved, place, apart, .. }| moved + place + apart)
     }
 
     fn report(state: &Moves, _: &(), seen: &Seen<'_>, case: &Case<'_>) -> Report {
-        let (moved, place, times) = state.surprise(seen).unwrap_or_default();
+        let Surprise { moved, place, apart, times } = state.surprise(seen).unwrap_or_default();
         let often = format!("{} of {} tokens did", state.moves, state.count);
         let seen_there = format!("the other network was seen with {times} of its tokens");
         Report {
@@ -84,6 +95,7 @@ impl Detector for MovedToken {
             terms: vec![
                 Term { name: "moved", bits: moved, text: often },
                 Term { name: "place", bits: place, text: seen_there },
+                Term { name: "apart", bits: apart, text: "bits where client and country changed as well".to_owned() },
             ],
         }
     }
@@ -111,9 +123,8 @@ impl Detector for MovedToken {
 }
 
 impl Moves {
-    /// Bits of a token that goes there and back, of the place where it was, and the tokens that were seen there.
     #[inline]
-    fn surprise(&self, seen: &Seen<'_>) -> Option<(f64, f64, u32)> {
+    fn surprise(&self, seen: &Seen<'_>) -> Option<Surprise> {
         let key = key(seen)?;
         let token = self.tokens.iter().find(|token| token.key == key && token.moved != 0 && !token.told)?;
         let place = place(seen);
@@ -126,7 +137,8 @@ impl Moves {
             let p = f64::from(times.saturating_add(1)) / f64::from(self.count.saturating_add(1));
             (-p.min(1.0).log2() * 1024.0).round() / 1024.0
         };
-        Some((bits(self.moves), bits(times), times))
+        let apart = if place.all_apart(token.at) { APART_BITS } else { 0.0 };
+        Some(Surprise { moved: bits(self.moves), place: bits(times), apart, times })
     }
 
     fn times(&self, network: u32) -> u32 {
@@ -151,10 +163,19 @@ impl Token {
 
 impl Place {
     /// What a record does not say is no difference.
-    fn apart(self, other: Place) -> bool {
+    fn differences(self, other: Place) -> [bool; 3] {
         let differ = |one: u32, two: u32| one != 0 && two != 0 && one != two;
-        let client = differ(self.client, other.client) || differ(self.country.into(), other.country.into());
-        differ(self.network, other.network) && client
+        let country = differ(self.country.into(), other.country.into());
+        [differ(self.network, other.network), differ(self.client, other.client), country]
+    }
+
+    fn apart(self, other: Place) -> bool {
+        let [network, client, country] = self.differences(other);
+        network && (client || country)
+    }
+
+    fn all_apart(self, other: Place) -> bool {
+        self.differences(other) == [true; 3]
     }
 }
 

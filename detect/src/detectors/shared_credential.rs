@@ -23,7 +23,8 @@ use crate::hash::{Map, mix, quick};
 
 pub(super) struct SharedCredential;
 
-const HANDS_MAX: usize = 131_072;
+/// A day of tokens of 100,000 agents, some 40 MB at most.
+const HANDS_MAX: usize = 1 << 20;
 /// The flag of ingest for a token that was issued to, or seen with, another agent.
 const CONFLICT: &str = "token_conflict";
 /// Minutes for which a token that was shown counts as in use, and after which a credential counts as one agent's own.

@@ -20,12 +20,14 @@ pub(crate) struct Attack {
     pub(crate) script: Script,
     /// A control frame that comes before it.
     pub(crate) control: Option<fn(&str, i64) -> Value>,
-    /// On all its agents within the hour.
+    /// One injection into all its agents within the hour: found when it is found once.
     pub(crate) at_once: bool,
+    /// Its agents worked long ago, and then no more.
+    pub(crate) sleepers: bool,
 }
 
 const fn attack(name: &'static str, kind: &'static str, detectors: &'static [&'static str], script: Script) -> Attack {
-    Attack { name, kind, detectors, script, control: None, at_once: false }
+    Attack { name, kind, detectors, script, control: None, at_once: false, sleepers: false }
 }
 
 pub(crate) const ATTACKS: &[Attack] = &[
@@ -33,15 +35,18 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("new grave action", "bits", &["first_action"], new_action),
     attack("burst", "bits", &["rate"], burst),
     attack("scope never granted", "hard", &["scope"], scope),
-    attack("credential in two hands", "bits", &["shared_credential"], shared),
-    attack("token of an hour for ever", "hard", &["token_age"], expired),
+    attack("token in two places", "bits", &["moved_token"], moved),
+    attack("another's token", "hard", &["shared_credential"], borrowed),
+    attack("token of an hour for ever", "hard", &["token_dead"], expired),
     attack("another's organization", "hard", &["tenant_reach"], reach),
     attack("loop of delegation", "hard", &["delegation_loop", "delegation"], delegation_loop),
     attack("delegation widens", "bits", &["delegation", "scope_widening", "grant_fanout"], deeper),
-    attack("dormant awake", "bits", &["dormant"], dormant),
+    Attack { sleepers: true, ..attack("dormant awake", "bits", &["dormant"], dormant) },
     Attack { at_once: true, ..attack("campaign", "bits", &["campaign"], campaign) },
     Attack {
-        control: Some(|agent, at| json!({"tenant": TENANT, "killed": {"agent": agent}, "time": at})),
+        control: Some(
+            |agent, at| json!({"tenant": TENANT, "killed": {"agent": agent}, "order": format!("stop {agent}"), "time": at - 5 * MINUTE}),
+        ),
         ..attack("goes on after a kill", "hard", &["after_kill"], ordinary)
     },
     attack("known calls only", "mimicry", &["combination"], ordinary),
@@ -89,7 +94,7 @@ fn scope(fleet: &mut Fleet, victim: usize, at: i64) -> Vec<EventRow> {
 }
 
 /// Its sessions go on while another machine in another country uses the same token.
-fn shared(fleet: &mut Fleet, victim: usize, at: i64) -> Vec<EventRow> {
+fn moved(fleet: &mut Fleet, victim: usize, at: i64) -> Vec<EventRow> {
     let steps = fleet.steps(victim);
     let mut rows: Vec<EventRow> = (0..6).flat_map(|i| fleet.session(victim, at + i * MINUTE, &steps)).collect();
     let token = rows[0].token_id.clone();
@@ -102,6 +107,18 @@ fn shared(fleet: &mut Fleet, victim: usize, at: i64) -> Vec<EventRow> {
             row.user_agent = Some("curl/8.7".to_owned());
         }
     }
+    rows
+}
+
+/// It uses the token that another agent got an hour ago.
+fn borrowed(fleet: &mut Fleet, victim: usize, at: i64) -> Vec<EventRow> {
+    let other = (victim + 1) % fleet.len();
+    let steps = fleet.steps(other);
+    let mut rows = fleet.session(other, at, &steps);
+    let token = rows[0].token_id.clone();
+    let mut stolen = ordinary(fleet, victim, at + 60 * MINUTE);
+    stolen.iter_mut().for_each(|row| row.token_id.clone_from(&token));
+    rows.extend(stolen);
     rows
 }
 
@@ -144,7 +161,7 @@ fn deeper(fleet: &mut Fleet, victim: usize, at: i64) -> Vec<EventRow> {
     rows
 }
 
-/// An agent that was known years ago, and is back with a deletion.
+/// An agent that worked long ago is back with deletions.
 fn dormant(fleet: &mut Fleet, victim: usize, at: i64) -> Vec<EventRow> {
     let steps = [step("records.purge", "delete", "archive"), step("records.purge", "delete", "ledger")];
     fleet.session(victim, at, &steps)

@@ -12,6 +12,8 @@ pub(crate) const DAY: i64 = 1_440 * MINUTE;
 pub(crate) const DAYS: i64 = 7;
 /// 2026-03-02, a Monday.
 pub(crate) const START: i64 = 1_772_409_600 * SECOND;
+/// When sleepers worked, before the start.
+const LONG_AGO: i64 = 60 * DAY;
 pub(crate) const TENANT: &str = "acme";
 const OWNERS: usize = 300;
 /// Sessions a day: of the idlest agents, and of the busiest.
@@ -73,6 +75,16 @@ impl Fleet {
         self.rng.shuffle(&mut regular);
         regular.truncate(count);
         regular
+    }
+
+    /// What the agent did long ago; from now on it rests.
+    pub(crate) fn falls_asleep(&mut self, agent: usize) -> Vec<EventRow> {
+        self.agents[agent].sessions_a_day = 0.0;
+        let session = |i: i64| {
+            let steps = self.steps(agent);
+            self.session(agent, START - LONG_AGO + i * DAY / 4, &steps)
+        };
+        (0..40).flat_map(session).collect()
     }
 
     /// The sessions that start in this time.

@@ -63,7 +63,7 @@ struct Case {
 struct Week {
     fleet: Fleet,
     engine: Engine,
-    /// What will happen, a minute: rows in no order yet.
+    /// The attacks, by agent.
     cases: BTreeMap<String, Case>,
     false_alerts: BTreeMap<(String, i64), u64>,
     examples: HashMap<String, String>,
@@ -82,6 +82,12 @@ impl Week {
         let steps = DAYS * DAY / (TICK_MINUTES * MINUTE);
         let mut planned: BTreeMap<i64, Vec<EventRow>> = BTreeMap::new();
         let plan = self.plan();
+        let sleepers = plan.iter().filter(|(attack, ..)| ATTACKS[*attack].sleepers);
+        let mut asleep: Vec<EventRow> = sleepers.flat_map(|(_, agent, _)| self.fleet.falls_asleep(*agent)).collect();
+        asleep.sort_by(|a, b| (a.time, &a.event_id).cmp(&(b.time, &b.event_id)));
+        for rows in asleep.chunks(BATCH_ROWS) {
+            self.judge(rows, rows[rows.len() - 1].time + DAY)?;
+        }
         for step in 0..steps {
             let (from, to) = (START + step * TICK_MINUTES * MINUTE, START + (step + 1) * TICK_MINUTES * MINUTE);
             for session in self.fleet.sessions(from, to) {
@@ -159,6 +165,7 @@ impl Week {
             let share =
                 |found: &dyn Fn(&&&Case) -> bool| cases.iter().filter(found).count() as f64 / cases.len().max(1) as f64;
             let own = share(&|case| attack.detectors.iter().any(|name| case.found.contains(*name)));
+            let own = if attack.at_once && own > 0.0 { 1.0 } else { own };
             let any = share(&|case| !case.found.is_empty());
             let mut by: BTreeMap<&str, usize> = BTreeMap::new();
             cases.iter().flat_map(|case| &case.found).for_each(|name| *by.entry(name).or_default() += 1);
