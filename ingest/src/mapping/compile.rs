@@ -31,6 +31,7 @@ const KEYS: &[&str] = &[
     "explode",
     "beside",
     "mask",
+    "not_secret",
     "framing",
     "recognise",
     "noise",
@@ -155,7 +156,7 @@ impl<'a> Compiler<'a> {
             issuance: root.get("issuance").map(|v| self.conditions(v, "issuance")),
             classify: Table::default(),
             classes: Vec::new(),
-            masker: Masker::new(&root.get("mask").map_or_else(Vec::new, |v| self.strings(v, "mask"))),
+            masker: self.masker(root),
             trie: Trie::new(),
             tables: Vec::new(),
             regexes: Vec::new(),
@@ -258,6 +259,11 @@ impl<'a> Compiler<'a> {
             credential: text(self, "credential"),
             caveats: table.get("caveats").map_or_else(Vec::new, |v| self.strings(v, "about.caveats")),
         }
+    }
+
+    fn masker(&mut self, root: &DeTable<'_>) -> Masker {
+        let mut names = |key: &str| root.get(key).map_or_else(Vec::new, |v| self.strings(v, key));
+        Masker::new(&names("mask"), &names("not_secret"))
     }
 
     fn read_tables(&mut self, value: Option<&Node<'_>>) {
