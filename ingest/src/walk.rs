@@ -17,6 +17,8 @@ pub(crate) enum Found {
     Tape(u32),
     /// A value of nested JSON, copied.
     Text(String),
+    /// The field is there and holds nothing: `[]`, `{}`, and in nested JSON `null`.
+    Empty,
 }
 
 /// What was found for every path; kept from record to record.
@@ -63,10 +65,20 @@ impl Slots {
         self.beside = None;
     }
 
-    /// Walks the object at `at`. What stands at the nodes `explode` and `beside` is left for the caller.
+    /// Walks the record. What stands at the nodes `explode` and `beside` is left for the caller.
     pub(crate) fn walk(&mut self, trie: &Trie, tape: &[Node<'_>], explode: &[NodeId], beside: Option<NodeId>) {
         let place = Place { trie, tape, explode, beside, nested: 0 };
         self.object(&place, 0, ROOT);
+        if self.exploded.is_none() {
+            self.walk_beside((trie, tape), beside);
+        }
+    }
+
+    /// Walks all elements of the array that goes with exploded ones, where there are none of these.
+    pub(crate) fn walk_beside(&mut self, (trie, tape): (&Trie, &[Node<'_>]), beside: Option<NodeId>) {
+        if let (Some(node), Some(at)) = (beside, self.beside.take()) {
+            self.value(&Place { trie, tape, explode: &[], beside: None, nested: 0 }, at, node);
+        }
     }
 
     /// What was found so far, for [`undo`](Self::undo).
@@ -186,15 +198,16 @@ impl Slots {
             return self.copied(place.tape, at, slot);
         }
         let empty = matches!(place.tape[at], Node::Object { len: 0, .. } | Node::Array { len: 0, .. });
-        if !empty {
-            self.put(slot, Found::Tape(at as u32));
-        }
+        self.put(slot, if empty { Found::Empty } else { Found::Tape(at as u32) });
     }
 
     fn copied(&mut self, tape: &[Node<'_>], at: usize, slot: Slot) {
         match tape[at] {
             Node::String(text) => self.put(slot, Found::Text(text.to_owned())),
-            Node::Static(StaticNode::Null) | Node::Object { .. } => {}
+            Node::Static(StaticNode::Null) | Node::Object { len: 0, .. } | Node::Array { len: 0, .. } => {
+                self.put(slot, Found::Empty);
+            }
+            Node::Object { .. } => {}
             Node::Static(value) => self.put(slot, Found::Text(value.to_string())),
             Node::Array { len, .. } => {
                 let mut at = at + 1;
@@ -210,11 +223,13 @@ impl Slots {
 
     fn put(&mut self, slot: Slot, found: Found) {
         let first = &mut self.first[slot as usize];
-        if matches!(first, Found::Nothing) {
-            *first = found;
-            self.touched.push(slot);
-        } else {
-            self.more.push((slot, found));
+        match (&first, &found) {
+            (Found::Nothing | Found::Empty, _) => {
+                *first = found;
+                self.touched.push(slot);
+            }
+            (_, Found::Empty) => {}
+            _ => self.more.push((slot, found)),
         }
     }
 

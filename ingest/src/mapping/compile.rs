@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{MappingError, nearest};
-use super::expr::{Condition, Source, Subject, Table, Term, Test};
+use super::expr::{ABSENT_BYTES_MAX, Condition, Source, Subject, Table, Term, Test};
 use super::function::{FUNCTIONS, Function};
 use super::path;
 use super::path::Step;
@@ -137,7 +137,7 @@ impl<'a> Compiler<'a> {
             column_texts: self.column_texts(root),
             unique_id: self.bool(root.get("unique_id"), "unique_id"),
             flattened: self.flattened,
-            absent: root.get("absent").map_or_else(default_absent, |v| self.strings(v, "absent")),
+            absent: self.absent(root.get("absent")),
             explode_first: explode.iter().map(|e| e.levels[0].node).collect(),
             explode,
             beside,
@@ -259,6 +259,15 @@ impl<'a> Compiler<'a> {
             credential: text(self, "credential"),
             caveats: table.get("caveats").map_or_else(Vec::new, |v| self.strings(v, "about.caveats")),
         }
+    }
+
+    fn absent(&mut self, value: Option<&Node<'_>>) -> Vec<String> {
+        let Some(value) = value else { return ["", "-", "null"].map(str::to_owned).to_vec() };
+        let texts = self.strings(value, "absent");
+        if texts.iter().any(|text| text.len() > ABSENT_BYTES_MAX) {
+            self.error(value.span().start, "absent", format!("a text has more than {ABSENT_BYTES_MAX} bytes"));
+        }
+        texts
     }
 
     fn masker(&mut self, root: &DeTable<'_>) -> Masker {
@@ -509,7 +518,11 @@ impl<'a> Compiler<'a> {
                 "$format" => Subject::Format,
                 path_text => Subject::Slot(self.slot(path_text, path.span().start, key)),
             };
-            conditions.push(Condition { subject, test: self.test(wanted, key) });
+            let test = self.test(wanted, key);
+            if matches!((&subject, &test), (Subject::Format, Test::Present(_) | Test::Empty)) {
+                self.error(path.span().start, key, "`$format` is always there: `json`, or the name of a text form");
+            }
+            conditions.push(Condition { subject, test });
         }
         conditions
     }
@@ -548,9 +561,11 @@ impl<'a> Compiler<'a> {
         let when = table.get("when").map_or_else(Vec::new, |v| self.conditions(v, key));
         let mut term = match (table.get("take"), table.get("join")) {
             (Some(take), None) => self.term(take, key)?,
-            (None, Some(join)) => {
-                Term { when: Vec::new(), source: Source::Join(self.terms(join, key)), functions: Vec::new() }
-            }
+            (None, Some(join)) => Term {
+                when: Vec::new(),
+                source: Source::Join(self.terms(join, &format!("{key}.join"))),
+                functions: Vec::new(),
+            },
             _ => {
                 self.error(at, key, "a table needs either `take` or `join`");
                 return None;
@@ -572,6 +587,11 @@ impl<'a> Compiler<'a> {
         let source = match operand.strip_prefix('\'') {
             Some(literal) => Source::Literal(literal.strip_suffix('\'').unwrap_or(literal).to_owned()),
             None if operand == "$format" => Source::Format,
+            None if operand == "$received" && !key.ends_with(".time") => {
+                self.error(at, key, "`$received` is a time, for the column `time` alone");
+                return None;
+            }
+            None if operand == "$received" => Source::Received,
             None => Source::Slot(self.slot(operand, at, key)),
         };
         let functions = parts.filter_map(|part| self.function(part, at, key)).collect();
@@ -664,10 +684,6 @@ impl<'a> Compiler<'a> {
             _ => return Err("is listed and not built".into()),
         })
     }
-}
-
-fn default_absent() -> Vec<String> {
-    ["", "-", "null"].map(str::to_owned).to_vec()
 }
 
 fn scalar(value: &DeValue<'_>) -> Option<String> {
