@@ -171,6 +171,7 @@ impl<'a> Compiler<'a> {
         }
         mapping.key_slot = Some(self.slot("$key", 0, "explode"));
         self.trie.seal();
+        mapping.formats.iter_mut().for_each(|format| format.keep(&|key| self.trie.has(key)));
         mapping.trie = std::mem::replace(&mut self.trie, Trie::new());
         mapping.tables = std::mem::take(&mut self.tables);
         mapping.regexes = std::mem::take(&mut self.regexes);
@@ -387,16 +388,13 @@ impl<'a> Compiler<'a> {
             let (name, _) = c.text(table.get("name"), "framing.text.name")?;
             let (pattern, at) = c.text(table.get("regex"), "framing.text.regex")?;
             let pairs = table.get("pairs").and_then(|v| c.pairs(v));
-            let line_bytes_min =
-                regex_syntax::parse(&pattern).ok().and_then(|r| r.properties().minimum_len()).unwrap_or(0);
-            match Regex::new(&pattern) {
-                Ok(regex) => {
-                    if let Some((group, _)) =
-                        pairs.as_ref().filter(|p| !regex.capture_names().flatten().any(|n| n == p.0))
-                    {
+            let group = pairs.as_ref().map(|(group, _)| group.clone());
+            match TextFormat::new(name, &pattern, pairs) {
+                Ok(format) => {
+                    if let Some(group) = group.filter(|g| !format.regex.capture_names().flatten().any(|n| n == g)) {
                         c.error(at, "framing.text.pairs", format!("the expression has no group `{group}`"));
                     }
-                    Some(TextFormat { name, regex, line_bytes_min, pairs })
+                    Some(format)
                 }
                 Err(error) => {
                     c.error(at, "framing.text.regex", error.to_string());

@@ -1,6 +1,5 @@
 //! One record: parse, walk, and decide what it becomes.
 
-use serde_json::Value as Json;
 use simd_json::{INPUT_PADDING, Node, Tape};
 
 use super::fill::required;
@@ -255,11 +254,11 @@ pub(super) fn line_of<'m>(mapping: &'m Mapping, raw: &str) -> Result<Option<Line
     if raw.starts_with('{') || mapping.formats.is_empty() {
         return Ok(None);
     }
-    let Some((format, fields)) = text::fields(&mapping.formats, raw) else {
+    let Some((format, json)) = text::fields(&mapping.formats, raw, &|key| mapping.trie.has(key)) else {
         let known: Vec<&str> = mapping.formats.iter().map(|f| f.name.as_str()).collect();
         return Err((Reason::UnknownFormat, None, format!("neither JSON nor one of: {}", known.join(", "))));
     };
-    Ok(Some(Line { json: Json::Object(fields).to_string(), format }))
+    Ok(Some(Line { json, format }))
 }
 
 /// The line, a text or a JSON object, that stands in a field of a JSON record; the record goes with it as `$outer`.
@@ -271,8 +270,8 @@ pub(super) fn line_inside<'m>(mapping: &'m Mapping, walked: &Walked<'_, '_>, slo
         if text.starts_with('{') && text.ends_with('}') {
             return Some(Line { json: with_outer(text, walked.raw), format: JSON });
         }
-        let (format, fields) = text::fields(&mapping.formats, text)?;
-        Some(Line { json: with_outer(&Json::Object(fields).to_string(), walked.raw), format })
+        let (format, json) = text::fields(&mapping.formats, text, &|key| mapping.trie.has(key))?;
+        Some(Line { json: with_outer(&json, walked.raw), format })
     })
 }
 
