@@ -1,8 +1,8 @@
 //! Fixtures: examples beside a mapping, with what they must become. They run for users' mappings as for built-in ones.
 //!
 //! `<source>.fixtures.toml` holds `[[fixture]]` tables: `record` (a text as the vendor writes it), and either `event`
-//! (columns and their expected values; `false` for a column that must be empty), `noise` (a rule) or `quarantined` (a
-//! reason). `mask` lists texts that must not be stored.
+//! (columns and their expected values; `false` for a column that must be empty; for `delegation` the hops or only their
+//! ids), `noise` (a rule) or `quarantined` (a reason). `mask` lists texts that must not be stored.
 
 use std::path::Path;
 
@@ -233,7 +233,13 @@ fn compare(under: &str, expected: &Value, event: &Map<String, Value>, flaws: &mu
     for (column, wanted) in expected.as_object().into_iter().flatten() {
         let found = event.get(column).unwrap_or(&Value::Null);
         let empty = *wanted == Value::Bool(false);
-        let same = if empty { found.is_null() } else { same(wanted, found) };
+        let same = match (wanted, &**column) {
+            _ if empty => found.is_null(),
+            (Value::Array(ids), "delegation") if ids.iter().all(Value::is_string) => {
+                found.as_array().is_some_and(|hops| hops.iter().map(|hop| &hop["id"]).eq(ids))
+            }
+            _ => same(wanted, found),
+        };
         if schemas::event::TABLE.index_of(column).is_none() {
             let near = nearest(column, schemas::event::TABLE.columns.iter().map(|c| c.name));
             flaws.push((format!("{under}.{column}"), format!("unknown column{near}")));

@@ -1,13 +1,18 @@
 //! Takes secrets out of what is stored: raw records, quarantined bytes, and texts that a mapping copies into columns.
 //!
 //! Three nets: values of keys that name a secret (`client_secret`, `Authorization`, `set-cookie` …, and those that a
-//! mapping declares), values of such parameters in query strings, and texts that look like a secret wherever they stand
-//! (JWTs, `Bearer …`, tokens with a well-known prefix). A search for fragments of these decides first whether there is
-//! anything to do, since most records hold none. JSON stays JSON, nested JSON in strings included.
-//! Left out: secrets under a key that says nothing, in a form that nobody knows.
+//! mapping declares), be they a text, a list or an object, or stand beside their name (`{"name": …, "value": …}`); values
+//! of such parameters in query strings and pairs; and texts that look like a secret wherever they stand (JWTs, `Bearer …`,
+//! tokens with a well-known prefix). A search for fragments of these decides first whether there is anything to do, since
+//! most records hold none. JSON stays JSON, nested JSON in strings included.
+//! Left out: secrets under a key that says nothing, in a form that nobody knows; names that a mapping says are none.
+
+mod json;
 
 use aho_corasick::packed;
 use aho_corasick::{AhoCorasick, Span};
+
+use json::{Json, blanks};
 
 /// What stands where a secret was.
 const MASK: &str = "***";
@@ -49,6 +54,8 @@ const NAMES: &[&str] = &[
 ];
 /// Names that are secrets only by themselves, since longer keys that end so are not (`nextToken`).
 const WHOLE_NAMES: &[&str] = &["token", "secret", "jwt", "pwd"];
+/// Ends of names under which an object says what a token is (claims, lifetimes): only its values are secret.
+const DESCRIBED: &[&str] = &["token", "secret", "jwt", "assertion"];
 /// Further parameters of query strings, behind `?` or `&`.
 const PARAMETERS: &[&str] = &["code", "sig", "key"];
 /// Parameters that are secrets wherever they stand.
@@ -60,17 +67,24 @@ const SHAPES: &[&str] = &[
     "gho_",
     "ghs_",
     "ghu_",
+    "ghr_",
     "github_pat_",
-    "xoxb-",
-    "xoxp-",
-    "xoxa-",
-    "xoxe-",
+    "xox",
+    "xapp-",
     "AIza",
     "glpat-",
     "sk-proj-",
     "sk-ant-",
     "sk_live_",
     "rk_live_",
+    "whsec_",
+    "hvs.",
+    "hvb.",
+    "hvr.",
+    "npm_",
+    "ya29.",
+    "shpat_",
+    "ATATT3",
 ];
 const SCHEMES: &[&str] = &["Bearer ", "bearer ", "BEARER ", "Basic ", "SSWS ", "DPoP "];
 /// Parts of names, as they are written in keys and parameters. What the search costs hangs on how many beginnings of
@@ -97,12 +111,17 @@ const FRAGMENTS: &[&str] = &[
     "vate_key",
     "vateKey",
     "ssertion",
-    "pwd\"",
+    "\"pwd",
     "\"jwt",
     "code=",
     "sig=",
     "ignature=",
     "key=",
+    // As CEF escapes them.
+    "code\\",
+    "sig\\",
+    "ignature\\",
+    "key\\",
 ];
 
 /// Finds and masks secrets.
@@ -112,17 +131,30 @@ pub struct Masker {
     /// Beginnings of secrets: shapes, schemes, and JWTs.
     values: Search,
     extra: Vec<String>,
+    not_secret: Vec<String>,
+}
+
+/// What a name says of its value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Secret {
+    /// It is one, and so is everything inside.
+    Whole,
+    /// A text is one; an object describes it.
+    Described,
 }
 
 impl Masker {
-    /// `extra` are names of keys that the mapping declares to hold secrets.
-    pub fn new(extra: &[String]) -> Masker {
-        let names: Vec<&str> = FRAGMENTS.iter().copied().chain(extra.iter().map(String::as_str)).collect();
+    /// `extra` are names of keys that the mapping declares to hold secrets, `not_secret` those that only sound so.
+    pub fn new(extra: &[String], not_secret: &[String]) -> Masker {
+        let known = |name: &&str| !FRAGMENTS.iter().any(|fragment| name.contains(fragment));
+        let own = extra.iter().map(String::as_str).filter(known);
+        let names: Vec<&str> = FRAGMENTS.iter().copied().chain(own).collect();
         let values: Vec<&str> = SHAPES.iter().chain(SCHEMES).copied().chain(["eyJ"]).collect();
         Masker {
             names: Search::new(&names),
             values: Search::new(&values),
             extra: extra.iter().map(|name| plain(name)).collect(),
+            not_secret: not_secret.iter().map(|name| plain(name)).collect(),
         }
     }
 
@@ -135,6 +167,9 @@ impl Masker {
         let mut value = self.values.find(bytes, 0);
         while let Some(start) = name.into_iter().chain(value).map(|hit| hit.start).min() {
             let mut mask = |range: (usize, usize), with: &str| {
+                if range.0 < copied {
+                    return;
+                }
                 out.push_str(&text[copied..range.0]);
                 out.push_str(with);
                 copied = range.1;
@@ -142,7 +177,7 @@ impl Masker {
             };
             match (name, value) {
                 (Some(hit), _) if hit.start == start => {
-                    let inside = if matches!(bytes[hit.end - 1], b'=' | b'"') { hit.end - 1 } else { hit.end };
+                    let inside = if matches!(bytes[hit.end - 1], b'=' | b'\\') { hit.end - 1 } else { hit.end };
                     self.named(bytes, inside, &mut mask);
                 }
                 (_, Some(hit)) => secret(bytes, hit).into_iter().for_each(|range| mask(range, MASK)),
@@ -161,30 +196,40 @@ impl Masker {
     /// A fragment ends at `end`: masks the value where the name around it is that of a secret.
     fn named(&self, bytes: &[u8], end: usize, mask: &mut impl FnMut((usize, usize), &str)) {
         let end = end + bytes[end..].iter().take(NAME_BYTES_MAX).take_while(|b| is_name(b)).count();
-        let slashes = bytes[end..].iter().take_while(|b| **b == b'\\').count();
+        let slashes = json::slashes(bytes, end);
+        let json = Json { bytes, slashes };
         match bytes.get(end + slashes) {
             Some(b'"') => {
-                let value = blanks(bytes, end + slashes + 1);
-                if bytes.get(value) == Some(&b':') && self.is_secret(bytes, end, false) {
-                    json_value(bytes, blanks(bytes, value + 1), slashes, mask);
+                let after = blanks(bytes, end + slashes + 1);
+                match bytes.get(after) {
+                    Some(b':') => {
+                        if let Some(secret) = self.secret(bytes, end, false) {
+                            json.value(blanks(bytes, after + 1), secret == Secret::Whole, mask);
+                        }
+                    }
+                    Some(b',' | b'}') => {
+                        if let Some(pair) = json.pair(name_start(bytes, end))
+                            && self.secret(bytes, end, false).is_some()
+                        {
+                            json.paired(pair, after, mask);
+                        }
+                    }
+                    _ => {}
                 }
             }
-            Some(b'=') if slashes == 0 && self.is_secret(bytes, end, true) => {
-                let start = end + 1;
-                let stop = |b: &u8| b.is_ascii_whitespace() || b"&\"'\\;,#)<>".contains(b);
-                let length = bytes[start..].iter().position(stop).unwrap_or(bytes.len() - start);
-                if !is_masked(&bytes[start..start + length]) {
-                    mask((start, start + length), MASK);
+            Some(b'=') if self.secret(bytes, end, true).is_some() => {
+                let value = parameter_value(bytes, end + slashes + 1, slashes);
+                if !is_masked(&bytes[value.0..value.1]) {
+                    mask(value, MASK);
                 }
             }
             _ => {}
         }
     }
 
-    /// Whether the name that ends at `end` is one of a secret.
-    fn is_secret(&self, bytes: &[u8], end: usize, parameter: bool) -> bool {
-        let length = bytes[..end].iter().rev().take(NAME_BYTES_MAX).take_while(|b| is_name(b)).count();
-        let (mut start, mut behind) = (end - length, false);
+    /// What the name that ends at `end` says of its value, where it is one of a secret.
+    fn secret(&self, bytes: &[u8], end: usize, parameter: bool) -> Option<Secret> {
+        let (mut start, mut behind) = (name_start(bytes, end), false);
         if parameter {
             // JSON may write `&` as \u0026.
             let escaped = start > 0 && bytes[start - 1] == b'\\' && bytes[start..end].starts_with(b"u0026");
@@ -195,11 +240,17 @@ impl Masker {
         let name = bytes[start..end].strip_suffix(b"_s").unwrap_or(&bytes[start..end]);
         let mut kept = [0; NAME_BYTES_MAX];
         let name = plain_into(name, &mut kept);
-        NAMES.iter().any(|known| name.ends_with(known.as_bytes()))
-            || self.extra.iter().any(|known| name.ends_with(known.as_bytes()))
-            || WHOLE_NAMES.iter().any(|known| name == known.as_bytes())
-            || (parameter && SIGNATURES.iter().any(|known| name == known.as_bytes()))
-            || (behind && PARAMETERS.iter().any(|known| name == known.as_bytes()))
+        let is = |known: &[&str]| known.iter().any(|known| name == known.as_bytes());
+        let ends = |known: &[&str]| known.iter().any(|known| name.ends_with(known.as_bytes()));
+        if self.not_secret.iter().any(|known| name == known.as_bytes()) {
+            return None;
+        }
+        let own = self.extra.iter().any(|known| name.ends_with(known.as_bytes()));
+        let of_url = || parameter && (is(SIGNATURES) || (behind && is(PARAMETERS)));
+        if !(own || ends(NAMES) || is(WHOLE_NAMES) || of_url()) {
+            return None;
+        }
+        Some(if !own && ends(DESCRIBED) { Secret::Described } else { Secret::Whole })
     }
 }
 
@@ -269,59 +320,38 @@ fn plain_into<'k>(name: &[u8], kept: &'k mut [u8; NAME_BYTES_MAX]) -> &'k [u8] {
     &kept[..used]
 }
 
-fn blanks(bytes: &[u8], from: usize) -> usize {
-    from + bytes[from.min(bytes.len())..].iter().take_while(|b| b.is_ascii_whitespace()).count()
+/// Where the name that ends at `end` begins.
+fn name_start(bytes: &[u8], end: usize) -> usize {
+    end - bytes[..end].iter().rev().take(NAME_BYTES_MAX).take_while(|b| is_name(b)).count()
 }
 
-/// Masks the value that begins at `at`: a text, a number, or the texts of an array. In JSON nested in a string each
-/// quote has `slashes` backslashes before it.
-fn json_value(bytes: &[u8], at: usize, slashes: usize, mask: &mut impl FnMut((usize, usize), &str)) {
-    match bytes.get(at) {
-        Some(b'[') => {
-            let mut at = blanks(bytes, at + 1);
-            while let Some((start, end)) = text_at(bytes, at, slashes) {
-                if !is_masked(&bytes[start..end]) {
-                    mask((start, end), MASK);
-                }
-                at = blanks(bytes, end + slashes + 1);
-                if bytes.get(at) != Some(&b',') {
-                    return;
-                }
-                at = blanks(bytes, at + 1);
-            }
-        }
-        Some(b'0'..=b'9' | b'-') if slashes == 0 => {
-            let length = bytes[at..].iter().take_while(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b)).count();
-            mask((at, at + length), "\"***\"");
-        }
-        _ => {
-            if let Some((start, end)) =
-                text_at(bytes, at, slashes).filter(|(start, end)| !is_masked(&bytes[*start..*end]))
-            {
-                mask((start, end), MASK);
-            }
-        }
+/// The value of a parameter: in quotes, or up to what cannot be part of one. With `slashes`, which stood before its `=`,
+/// it is written as in CEF: a further `=` or backslash has as many before it.
+fn parameter_value(bytes: &[u8], start: usize, slashes: usize) -> (usize, usize) {
+    let quoted = Json { bytes, slashes: json::slashes(bytes, start) };
+    let first = bytes.get(start + quoted.slashes + 1);
+    // Behind the quote that ends a text there is no value.
+    let opens = first.is_some_and(|b| !b.is_ascii_whitespace() && !b",:}]\\".contains(b));
+    if let Some(value) = quoted.text_at(start).filter(|_| opens) {
+        return value;
     }
-}
-
-/// What stands between the quotes of the text at `at`.
-fn text_at(bytes: &[u8], at: usize, slashes: usize) -> Option<(usize, usize)> {
-    let opening = bytes.get(at..at + slashes + 1)?;
-    if !opening[..slashes].iter().all(|b| *b == b'\\') || opening[slashes] != b'"' {
-        return None;
+    if bytes.get(start) == Some(&b'\'')
+        && let Some(length) = bytes[start + 1..].iter().position(|b| *b == b'\'')
+    {
+        return (start + 1, start + 1 + length);
     }
-    let start = at + slashes + 1;
-    let mut run = 0;
-    for (i, byte) in bytes[start..].iter().enumerate() {
-        match byte {
-            b'\\' => run += 1,
-            // A quote inside has more backslashes, in steps that the nesting gives.
-            b'"' if run % (2 * (slashes + 1)) == slashes => return Some((start, start + i - slashes)),
-            _ => run = 0,
+    let mut end = start;
+    while let Some(byte) = bytes.get(end) {
+        let run = if slashes > 0 { json::slashes(bytes, end) } else { 0 };
+        let escaped = run >= 2 * slashes || (run == slashes && matches!(bytes.get(end + run), Some(b'=' | b'|')));
+        if run > 0 && escaped {
+            end += run;
+        } else if byte.is_ascii_whitespace() || b"&\"'\\;,#)<>".contains(byte) {
+            break;
         }
+        end += 1;
     }
-    // Cut off: everything there is belongs to it.
-    Some((start, bytes.len()))
+    (start, end.min(bytes.len()))
 }
 
 /// Whether there is nothing to hide: empty, or hidden already.
@@ -341,8 +371,8 @@ fn is_token(byte: &u8) -> bool {
 fn token(bytes: &[u8], start: usize, end: usize, least: usize) -> Option<(usize, usize)> {
     let alone = start == 0 || !is_token(&bytes[start - 1]);
     let length = bytes[end..].iter().take_while(|b| is_token(b)).count();
-    let digit = bytes[end..end + length].iter().any(u8::is_ascii_digit);
-    (alone && digit && length >= least).then_some((start, end + length))
+    let odd = length >= 24 || bytes[end..end + length].iter().any(u8::is_ascii_digit);
+    (alone && odd && length >= least).then_some((start, end + length))
 }
 
 /// What stands behind `Bearer `, where it is no word.
@@ -376,7 +406,8 @@ mod tests {
 
     fn masked(text: &str) -> (String, u32) {
         let mut out = String::new();
-        let count = Masker::new(&["deviceSecretCode".to_owned()]).mask(text, &mut out);
+        let masker = Masker::new(&["deviceSecretCode".to_owned()], &["Role-Password".to_owned()]);
+        let count = masker.mask(text, &mut out);
         (if count == 0 { text.to_owned() } else { out }, count)
     }
 
@@ -399,6 +430,80 @@ mod tests {
             (r#"{"url":"/a?x=1\u0026sig=abc&code=de"}"#, r#"{"url":"/a?x=1\u0026sig=***&code=***"}"#),
             (r#"{"secretAccessKey":"77","x_password_s":"1"}"#, r#"{"secretAccessKey":"***","x_password_s":"***"}"#),
             (r#"{"token":"cut off"#, r#"{"token":"***"#),
+            (r#"{"m":"x hvs.CAESIJabcdefghij01 hvb.AAAAAQabcdefghij01"}"#, r#"{"m":"x *** ***"}"#),
+            (r#"{"m":"password=\"a b\" x","n":"pwd='c d'"}"#, r#"{"m":"password=\"***\" x","n":"pwd='***'"}"#),
+            ("a=1 password=\"a b\" c=d", "a=1 password=\"***\" c=d"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(masked(text).0, expected);
+        }
+    }
+
+    #[test]
+    fn secrets_inside_objects_and_lists_go() {
+        let cases = [
+            (
+                r#"{"Authorization":{"scheme":"basic","credentials":["a",7,{"b":"c"}],"ok":true},"d":"e"}"#,
+                r#"{"Authorization":{"scheme":"***","credentials":["***","***",{"b":"***"}],"ok":true},"d":"e"}"#,
+            ),
+            (
+                r#"{"cookies":[{"name":"sid","value":"1"}],"a":"b"}"#,
+                r#"{"cookies":[{"name":"***","value":"***"}],"a":"b"}"#,
+            ),
+            (r#"{"password": ["a", ["b"]], "c": 1}"#, r#"{"password": ["***", ["***"]], "c": 1}"#),
+            (
+                r#"{"m":"{\"password\":{\"a\":\"b\",\"c\":1},\"d\":\"e\"}"}"#,
+                r#"{"m":"{\"password\":{\"a\":\"***\",\"c\":\"***\"},\"d\":\"e\"}"}"#,
+            ),
+            (
+                r#"{"token":{"sub":"u","value":{"raw":"abc"},"exp":1},"b":1}"#,
+                r#"{"token":{"sub":"u","value":{"raw":"***"},"exp":1},"b":1}"#,
+            ),
+            (r#"{"password":{"a":"cut o"#, r#"{"password":{"a":"***"#),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(masked(text).0, expected);
+        }
+        assert_eq!(masked(cases[0].0).1, 4, "each is counted");
+    }
+
+    #[test]
+    fn secrets_beside_their_names_go() {
+        let cases = [
+            (
+                r#"{"key":"authorization","value":{"stringValue":"Digest abc"}}"#,
+                r#"{"key":"authorization","value":{"stringValue":"***"}}"#,
+            ),
+            (
+                r#"[{"key":"http.request.header.cookie","value":{"arrayValue":{"values":[{"stringValue":"a"}]}}},{"key":"b","value":"c"}]"#,
+                r#"[{"key":"http.request.header.cookie","value":{"arrayValue":{"values":[{"stringValue":"***"}]}}},{"key":"b","value":"c"}]"#,
+            ),
+            (r#"{"a":[{"value":"x\"y", "name" : "Api-Key"}]}"#, r#"{"a":[{"value":"***", "name" : "Api-Key"}]}"#),
+            (
+                r#"{"displayName":"Password","oldValue":"a","newValue":"[\"b\"]","x":"y"}"#,
+                r#"{"displayName":"Password","oldValue":"***","newValue":"***","x":"y"}"#,
+            ),
+            (
+                r#"{"m":"[{\"name\":\"client_secret\",\"value\":\"abc\",\"type\":\"t\"}]"}"#,
+                r#"{"m":"[{\"name\":\"client_secret\",\"value\":\"***\",\"type\":\"t\"}]"}"#,
+            ),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(masked(text), (expected.to_owned(), expected.matches("***").count() as u32));
+        }
+    }
+
+    #[test]
+    fn secrets_in_cef_go() {
+        let cases = [
+            (
+                r"CEF:0|x|y|1|2|3|4|request=https://a.example/?code\=abc&client_secret\=d\=\=&x\=1 act=z",
+                r"CEF:0|x|y|1|2|3|4|request=https://a.example/?code\=***&client_secret\=***&x\=1 act=z",
+            ),
+            (
+                r#"{"message":"CEF:0|a|b request=/x?sig\\=ab\\\\c&y\\=1 cs1=\"token\\=t\""}"#,
+                r#"{"message":"CEF:0|a|b request=/x?sig\\=***&y\\=1 cs1=\"token\\=***\""}"#,
+            ),
         ];
         for (text, expected) in cases {
             assert_eq!(masked(text).0, expected);
@@ -414,6 +519,12 @@ mod tests {
             r#"{"m":"Basic authentication","n":"the bearer says","type":"access_token"}"#,
             r#"{"m":"exit code=5 key=7","secretKeyId":"x","statusCode":"y"}"#,
             r#"{"secretId":"arn:aws:secretsmanager:1","risk-level":"sk-y"}"#,
+            r#"{"role_password":{"a":"b"},"rolePassword":"c"}"#,
+            r#"{"name":"CHANGE_PASSWORD","parameters":[{"name":"USER_EMAIL","value":"a@example.com"}]}"#,
+            r#"{"eventName":"GetSessionToken","value":"x","m":"reset password","b":{"name":"change password","value":"x"}}"#,
+            r#"{"refresh_token":{"expiration_type":"expiring","leeway":0},"jwt":{"sub":"u","scopes":["a"]}}"#,
+            r#"{"url":"/a?token=","x":"y","m":"{\"u\":\"?token=\",\"v\":\"w\"}"}"#,
+            r#"{"key":"grant_type","value":"password","amr":["pwd","mfa"]}"#,
         ];
         for text in cases {
             assert_eq!(masked(text), (text.to_owned(), 0));

@@ -4,6 +4,7 @@
 //! What a record becomes is decided before its first column is set: events, noise, or a quarantine row.
 
 mod fill;
+mod recognise;
 mod record;
 mod who;
 
@@ -19,7 +20,7 @@ use crate::mapping::Mapping;
 use crate::split::{Piece, split};
 use crate::walk::Slots;
 
-pub(crate) use record::{Likeness, recognises};
+pub(crate) use recognise::{Likeness, recognises};
 pub use who::Joins;
 
 /// Normalizes a whole body.

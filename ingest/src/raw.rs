@@ -54,7 +54,7 @@ fn skip(text: &[u8], mut at: usize) -> usize {
 }
 
 /// Where the value that begins at `at` ends.
-fn value_end(text: &[u8], mut at: usize) -> usize {
+pub(crate) fn value_end(text: &[u8], mut at: usize) -> usize {
     let mut depth = 0_usize;
     let mut quoted = false;
     while let Some(&byte) = text.get(at) {

@@ -1,4 +1,5 @@
-//! Cuts bytes into records: JSON or text lines, JSON arrays, arrays in an envelope (`{"Records":[…]}`), printed JSON.
+//! Cuts bytes into records: JSON or text lines, several JSON objects on one line, JSON arrays, arrays in an envelope
+//! (`{"Records":[…]}`), printed JSON.
 //!
 //! One scanner serves a whole body and a file read in blocks. It goes on where it stopped when more bytes come, so a
 //! record of any length needs bounded memory: what is over the limit is skipped and its first bytes are kept. A line is
@@ -6,7 +7,7 @@
 
 use std::io::{self, Read};
 
-use memchr::{memchr, memchr3};
+use memchr::{memchr, memchr2, memchr3};
 
 /// Where a record is. `size` is its whole length, more than is here where it was cut at a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +104,14 @@ impl<R: Read> Chunks<R> {
                     self.done += next;
                 }
                 Step::Skip(next) => self.done += next,
-                Step::More if self.ended => break,
+                Step::More if self.ended => {
+                    if let Some((kept, offset, size)) = self.skipping.take() {
+                        records.push(Span { start: data.len(), end: data.len() + kept.len(), offset, size });
+                        data.extend_from_slice(&kept);
+                        data.push(b'\n');
+                    }
+                    break;
+                }
                 Step::More => self.fill()?,
             }
         }
@@ -180,36 +188,94 @@ struct Value {
     line_end: Option<usize>,
 }
 
+/// A line under way.
+#[derive(Clone, Copy, Debug, Default)]
+struct Line {
+    /// How far it has been seen.
+    seen: usize,
+    /// Its beginning was let go.
+    cut: bool,
+    /// Where it begins with an object.
+    open: Option<Open>,
+}
+
+/// What is open in the JSON of a line. It is looked at only where another object may begin, since most lines hold one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Open {
+    at: usize,
+    depth: u32,
+    text: bool,
+}
+
+impl Open {
+    /// Whether all is closed before `to`.
+    fn is_closed(&mut self, bytes: &[u8], to: usize) -> bool {
+        while self.at < to {
+            match bytes[self.at] {
+                b'\\' if self.text => self.at += 1,
+                b'"' => self.text = !self.text,
+                b'{' | b'[' if !self.text => self.depth += 1,
+                b'}' | b']' if !self.text => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+            self.at += 1;
+        }
+        self.depth == 0 && !self.text
+    }
+}
+
+impl Line {
+    /// Where it ends, or where another object begins on it.
+    fn end(&mut self, bytes: &[u8]) -> Option<usize> {
+        let rest = |from: usize| bytes.get(from..).unwrap_or_default();
+        let seen = std::mem::replace(&mut self.seen, bytes.len());
+        let Some(open) = &mut self.open else { return memchr(b'\n', rest(seen)).map(|i| seen + i) };
+        let mut from = if self.cut { seen } else { seen.max(1) };
+        while let Some(at) = memchr2(b'\n', b'{', rest(from)).map(|i| from + i) {
+            let before = || bytes[..at].iter().rev().find(|b| !b.is_ascii_whitespace());
+            if bytes[at] == b'\n' || (before().is_none_or(|b| *b == b'}') && open.is_closed(bytes, at)) {
+                return Some(at);
+            }
+            from = at + 1;
+        }
+        open.is_closed(bytes, bytes.len());
+        None
+    }
+}
+
 struct Scanner {
     arrays: Vec<String>,
     mode: Mode,
     /// A JSON value under way.
     value: Option<Value>,
-    /// How far a line under way has been seen.
-    line: usize,
+    line: Option<Line>,
 }
 
 impl Scanner {
     fn new(arrays: &[String]) -> Scanner {
-        Scanner { arrays: arrays.to_vec(), mode: Mode::Lines, value: None, line: 0 }
+        Scanner { arrays: arrays.to_vec(), mode: Mode::Lines, value: None, line: None }
     }
 
     /// How much of the record under way has been seen; it is taken to be gone.
     fn forget(&mut self) -> usize {
-        match &mut self.value {
-            Some(value) => {
-                value.line_end = None;
-                std::mem::take(&mut value.at)
-            }
-            None => std::mem::take(&mut self.line),
+        if let Some(value) = &mut self.value {
+            value.line_end = None;
+            return std::mem::take(&mut value.at);
         }
+        let Some(line) = &mut self.line else { return 0 };
+        let seen = std::mem::take(&mut line.seen);
+        line.cut = true;
+        if let Some(open) = &mut line.open {
+            open.at -= seen;
+        }
+        seen
     }
 
     fn next(&mut self, bytes: &[u8], ended: bool) -> Step {
         if self.value.is_some() {
             return self.value(bytes, ended);
         }
-        if self.line > 0 {
+        if self.line.is_some() {
             return self.line(bytes, ended);
         }
         let blank = bytes.iter().take_while(|b| b.is_ascii_whitespace() || matches!(**b, 0xEF | 0xBB | 0xBF)).count();
@@ -303,20 +369,23 @@ impl Scanner {
     }
 
     fn line(&mut self, bytes: &[u8], ended: bool) -> Step {
-        let Some(length) = memchr(b'\n', &bytes[self.line..]).map(|i| self.line + i) else {
-            self.line = bytes.len();
-            if !ended || bytes.is_empty() {
-                return Step::More;
+        let object = bytes.first() == Some(&b'{');
+        let new = || Line { open: object.then(Open::default), ..Line::default() };
+        let mut line = self.line.take().unwrap_or_else(new);
+        let Some(length) = line.end(bytes) else {
+            if ended && !bytes.is_empty() {
+                return Step::Record { start: 0, end: bytes.len(), next: bytes.len() };
             }
-            self.line = 0;
-            return Step::Record { start: 0, end: bytes.len(), next: bytes.len() };
+            self.line = Some(line);
+            return Step::More;
         };
-        let whole = self.line < length || self.line == 0;
-        self.line = 0;
         let end = bytes[..length].trim_ascii_end().len();
+        if bytes[length] == b'{' {
+            return Step::Record { start: 0, end, next: length };
+        }
         // Printed JSON breaks its lines behind a bracket or comma; a record that is one line does not end in one.
-        if whole
-            && bytes[0] == b'{'
+        if object
+            && !line.cut
             && matches!(bytes[..end].last(), Some(b'{' | b'[' | b','))
             && is_printed(&bytes[end..], ended)
         {
@@ -460,9 +529,20 @@ mod tests {
     }
 
     #[test]
+    fn several_objects_on_one_line() {
+        assert_eq!(
+            texts("{\"a\":\"}{\"}{\"b\":{\"c\":[{},{}]}} \t{\"d\":\"\\\"} {\"}\n{\"e\":1}"),
+            ["{\"a\":\"}{\"}", "{\"b\":{\"c\":[{},{}]}}", "{\"d\":\"\\\"} {\"}", "{\"e\":1}"]
+        );
+        assert_eq!(texts("{\"a\":1}{\"b\":\n{\"c\":1}"), ["{\"a\":1}", "{\"b\":", "{\"c\":1}"]);
+        assert_eq!(texts("{\"Records\":[{\"a\":1}]}{\"Records\":[{\"b\":1}]}"), ["{\"a\":1}", "{\"b\":1}"]);
+        assert_eq!(texts("{\"a\":{\"b\":1}{\"c\":1}\ntext }{ text"), ["{\"a\":{\"b\":1}{\"c\":1}", "text }{ text"]);
+    }
+
+    #[test]
     fn a_line_over_the_limit_is_cut_and_measured() {
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(3 << 20));
-        let body = format!("{{\"b\":1}}\n{long}\n{{\"c\":1}}\n");
+        let body = format!("{{\"b\":1}}\n{long}\n{{\"c\":1}}{long}{{\"d\":1}}\n{long}");
         let mut chunks = Chunks::new(body.as_bytes(), &[], 1000, 1 << 20);
         let mut found = Vec::new();
         while let Some(piece) = chunks.next_piece().expect("a slice cannot fail") {
@@ -470,6 +550,14 @@ mod tests {
             assert!(chunks.window.len() <= 2 * BLOCK_BYTES);
         }
         let size = long.len() as u64;
-        assert_eq!(found, [(7, 0, 7), (1001, 8, size), (7, 9 + size, 7)]);
+        let expected = [
+            (7, 0, 7),
+            (1001, 8, size),
+            (7, 9 + size, 7),
+            (1001, 16 + size, size),
+            (7, 16 + 2 * size, 7),
+            (1001, 24 + 2 * size, size),
+        ];
+        assert_eq!(found, expected);
     }
 }

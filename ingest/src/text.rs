@@ -1,248 +1,131 @@
 //! Text lines as records: a regular expression names the parts, and a part may hold pairs of keys and values.
 //!
-//! The fields become the record's JSON; a line that stood in a JSON record has that record beside them, as `$outer`.
+//! The fields become the record's JSON, as far as the mapping has a path to them.
+
+mod groups;
+mod pairs;
 
 use regex::Regex;
-use serde_json::{Map, Value as Json};
+use serde::Serialize;
+
+use groups::Groups;
+pub(crate) use pairs::Pairs;
 
 /// A form of text line that a mapping reads.
 #[derive(Debug)]
 pub(crate) struct TextFormat {
     pub(crate) name: String,
     pub(crate) regex: Regex,
+    groups: Groups,
     /// Length of the shortest line that fits.
     pub(crate) line_bytes_min: usize,
     /// The group that holds pairs, and how they are written.
-    pub(crate) pairs: Option<(String, Pairs)>,
+    pairs: Option<(String, Pairs)>,
 }
 
-/// How keys and values are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pairs {
-    /// `a=b c="d e"`; a value without quotes may hold blanks, and Go's `map[a:b]` is an object.
-    Logfmt,
-    /// `a=b, c="d"`
-    Comma,
-    /// The extension of the ArcSight Common Event Format: `\=`, `\\` and `\n` are escapes.
-    Cef,
-}
-
-/// Pairs of one line; further ones stay in the raw record alone.
-const PAIRS_MAX: usize = 512;
-/// Go maps in Go maps.
-const MAP_DEPTH_MAX: usize = 8;
-
-impl Pairs {
-    pub(crate) const FORMS: [(&'static str, Pairs); 3] =
-        [("logfmt", Pairs::Logfmt), ("comma", Pairs::Comma), ("cef", Pairs::Cef)];
-}
-
-/// The name of the first format that fits a line, and its fields.
-pub(crate) fn fields<'m>(formats: &'m [TextFormat], line: &str) -> Option<(&'m str, Map<String, Json>)> {
-    let (format, groups) = formats.iter().find_map(|f| Some((f, f.regex.captures(line)?)))?;
-    let mut fields = Map::new();
-    for name in format.regex.capture_names().flatten() {
-        let Some(group) = groups.name(name) else { continue };
-        match &format.pairs {
-            Some((holds, form)) if holds == name => read_pairs(group.as_str(), *form, &mut fields),
-            _ => {
-                fields.insert(name.to_owned(), Json::String(group.as_str().to_owned()));
-            }
-        }
+impl TextFormat {
+    pub(crate) fn new(name: String, pattern: &str, pairs: Option<(String, Pairs)>) -> Result<TextFormat, regex::Error> {
+        let regex = Regex::new(pattern)?;
+        let parsed = regex_syntax::parse(pattern).ok();
+        let line_bytes_min = parsed.and_then(|hir| hir.properties().minimum_len()).unwrap_or(0);
+        let groups = Groups::new(&regex, &|_| true);
+        Ok(TextFormat { name, regex, groups, line_bytes_min, pairs })
     }
-    Some((&format.name, fields))
-}
 
-/// Reads `key=value` pairs; the first value of a key counts.
-fn read_pairs(text: &str, form: Pairs, fields: &mut Map<String, Json>) {
-    let mut rest = text;
-    for _ in 0..PAIRS_MAX {
-        let Some((key, after)) = next_key(rest) else { return };
-        let (value, next) = match after.strip_prefix('"').filter(|_| form != Pairs::Cef) {
-            Some(quoted) => quoted_value(quoted),
-            None => plain_value(after, form),
-        };
-        if !fields.contains_key(key) {
-            fields.insert(key.to_owned(), value);
-        }
-        rest = next;
+    /// Call once it is known which fields the mapping has a path to.
+    pub(crate) fn keep(&mut self, wanted: &dyn Fn(&str) -> bool) {
+        let pairs = self.pairs.as_ref().map(|(group, _)| group.as_str());
+        self.groups = Groups::new(&self.regex, &|name| Some(name) == pairs || wanted(name));
     }
 }
 
-/// The next `key=`, and what follows it.
-fn next_key(text: &str) -> Option<(&str, &str)> {
-    let mut rest = text;
-    loop {
-        rest = rest.trim_start_matches([' ', '\t', ',', '\r', '\n']);
-        let end = rest.find(['=', ' ', '\t', ','])?;
-        if end > 0 && rest[end..].starts_with('=') {
-            return Some((&rest[..end], &rest[end + 1..]));
-        }
-        // A word without a value.
-        rest = &rest[end + 1..];
+/// The name of the first format that fits a line, and the line's fields as JSON: those that are `wanted`.
+pub(crate) fn fields<'m>(
+    formats: &'m [TextFormat],
+    line: &str,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Option<(&'m str, String)> {
+    formats.iter().find_map(|format| {
+        let mut fields = Fields { json: Vec::new(), keys: Vec::new(), wanted };
+        let fits = format.groups.each(&format.regex, line, &mut |name, text| match &format.pairs {
+            Some((holds, form)) if holds == name => pairs::read(text, *form, &mut fields),
+            _ => fields.put(name, text),
+        });
+        fits.then(|| (format.name.as_str(), fields.finish()))
+    })
+}
+
+/// A JSON object in the making. The first value of a key counts.
+struct Fields<'a> {
+    json: Vec<u8>,
+    keys: Vec<&'a str>,
+    wanted: &'a dyn Fn(&str) -> bool,
+}
+
+impl<'a> Fields<'a> {
+    /// Whether a value of this key has a place; what no path reads needs not be decoded.
+    fn wants(&self, key: &str) -> bool {
+        (self.wanted)(key) && !self.keys.contains(&key)
     }
-}
 
-/// A value behind its opening quote. A quote that is not closed ends with the text.
-fn quoted_value(text: &str) -> (Json, &str) {
-    let mut value = String::new();
-    let mut chars = text.char_indices();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '"' => return (Json::String(value), &text[at + 1..]),
-            '\\' => match chars.next() {
-                Some((_, 'n')) => value.push('\n'),
-                Some((_, 't')) => value.push('\t'),
-                Some((_, other @ ('"' | '\\' | '/'))) => value.push(other),
-                Some((_, other)) => value.extend(['\\', other]),
-                None => value.push('\\'),
-            },
-            c => value.push(c),
+    fn put(&mut self, key: &'a str, value: impl Serialize) {
+        if !self.wants(key) {
+            return;
         }
+        self.json.push(if self.keys.is_empty() { b'{' } else { b',' });
+        self.keys.push(key);
+        serde_json::to_writer(&mut self.json, key).expect("a text becomes JSON");
+        self.json.push(b':');
+        serde_json::to_writer(&mut self.json, &value).expect("a value becomes JSON");
     }
-    (Json::String(value), "")
-}
 
-/// A value without quotes: it reaches to the next key.
-fn plain_value(text: &str, form: Pairs) -> (Json, &str) {
-    let end = plain_end(text, form);
-    let value = text[..end].trim_end_matches([' ', '\t', ',', '\r', '\n']);
-    let value = match form {
-        Pairs::Cef => Json::String(unescape(value)),
-        _ if value.starts_with("map[") => go_map(value, 0).map_or_else(|| value.into(), |(map, _)| map),
-        _ => Json::String(value.to_owned()),
-    };
-    (value, &text[end..])
-}
-
-/// Where the next pair begins: behind a separator, outside brackets, a word that is followed by `=`.
-fn plain_end(text: &str, form: Pairs) -> usize {
-    let bytes = text.as_bytes();
-    let mut depth = 0_usize;
-    let mut at = 0;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'\\' if form == Pairs::Cef => at += 1,
-            b'[' | b'{' if form != Pairs::Cef => depth += 1,
-            b']' | b'}' if form != Pairs::Cef => depth = depth.saturating_sub(1),
-            b',' if depth == 0 && form == Pairs::Comma && begins_pair(&bytes[at + 1..]) => return at,
-            b' ' | b'\t' if depth == 0 && form != Pairs::Comma && begins_pair(&bytes[at..]) => return at,
-            _ => {}
-        }
-        at += 1;
+    fn finish(mut self) -> String {
+        self.json.extend_from_slice(if self.keys.is_empty() { b"{}" } else { b"}" });
+        String::from_utf8(self.json).expect("JSON is UTF-8")
     }
-    text.len()
-}
-
-/// Whether a key and `=` follow.
-fn begins_pair(bytes: &[u8]) -> bool {
-    let bytes = bytes.trim_ascii_start();
-    let key = bytes.iter().take_while(|b| b.is_ascii_alphanumeric() || b"_-.@/[]".contains(b)).count();
-    key > 0 && bytes.get(key) == Some(&b'=')
-}
-
-fn unescape(text: &str) -> String {
-    let mut value = String::with_capacity(text.len());
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match (c, c == '\\') {
-            (_, false) => value.push(c),
-            _ => match chars.next() {
-                Some('n') => value.push('\n'),
-                Some('r') => value.push('\r'),
-                Some(other) => value.push(other),
-                None => value.push('\\'),
-            },
-        }
-    }
-    value
-}
-
-/// Go's `map[a:b c:map[d:e] f:[g h]]` as an object; values reach to the next `key:`.
-fn go_map(text: &str, depth: usize) -> Option<(Json, &str)> {
-    let mut rest = text.strip_prefix("map[").filter(|_| depth < MAP_DEPTH_MAX)?;
-    let mut map = Map::new();
-    for _ in 0..PAIRS_MAX {
-        rest = rest.trim_start();
-        if let Some(after) = rest.strip_prefix(']') {
-            return Some((Json::Object(map), after));
-        }
-        let (key, after) = rest.split_once(':')?;
-        let (value, next) = match go_map(after, depth + 1) {
-            Some(inner) => inner,
-            None => {
-                let end = go_end(after);
-                let value = after[..end].trim();
-                (if value == "<nil>" { Json::Null } else { value.into() }, &after[end..])
-            }
-        };
-        map.insert(key.to_owned(), value);
-        rest = next;
-    }
-    None
-}
-
-/// Where a value of a Go map ends: at the map's end, or before the next `key:`.
-fn go_end(text: &str) -> usize {
-    let bytes = text.as_bytes();
-    let mut depth = 0_usize;
-    for (at, byte) in bytes.iter().enumerate() {
-        match byte {
-            b'[' => depth += 1,
-            b']' if depth == 0 => return at,
-            b']' => depth -= 1,
-            b' ' if depth == 0 => {
-                let key =
-                    bytes[at + 1..].iter().take_while(|b| b.is_ascii_alphanumeric() || b"_-.".contains(b)).count();
-                if key > 0 && bytes.get(at + 1 + key) == Some(&b':') {
-                    return at;
-                }
-            }
-            _ => {}
-        }
-    }
-    text.len()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pairs(text: &str, form: Pairs) -> Json {
-        let mut fields = Map::new();
-        read_pairs(text, form, &mut fields);
-        Json::Object(fields)
+    fn all(pattern: &str, line: &str) -> Option<serde_json::Value> {
+        let format = TextFormat::new("f".to_owned(), pattern, None).expect("a regular expression");
+        let full = format.regex.captures(line).map(|groups| {
+            let names = format.regex.capture_names().flatten();
+            let pairs = names.filter_map(|name| Some((name.to_owned(), groups.name(name)?.as_str())));
+            serde_json::json!(pairs.collect::<std::collections::BTreeMap<_, _>>())
+        });
+        let found = fields(&[format], line, &|_| true).map(|(_, json)| serde_json::from_str(&json).expect("JSON"));
+        assert_eq!(found, full, "as the whole expression has it: {pattern} on {line}");
+        found
     }
 
     #[test]
-    fn logfmt_with_quotes_blanks_and_go_maps() {
-        let line = r#"time=2026-01-01T00:00:00Z level=info msg=started handling request user="a \"b\" c" empty= req=map[headers:map[accept:*/* ua:curl 8.0] path:/who am i query:<nil>] x=1"#;
-        let expected = serde_json::json!({
-            "time": "2026-01-01T00:00:00Z", "level": "info", "msg": "started handling request", "user": "a \"b\" c",
-            "empty": "", "req": {"headers": {"accept": "*/*", "ua": "curl 8.0"}, "path": "/who am i", "query": null},
-            "x": "1",
-        });
-        assert_eq!(pairs(line, Pairs::Logfmt), expected);
+    fn groups_that_reach_to_the_end_are_those_of_the_whole_expression() {
+        let patterns = [
+            r"^(?P<a>\S+) (?P<rest>.*)$",
+            r"^(?P<a>\S+) (?P<rest>k=.*)",
+            r"^(?P<rest>\S+ .*k.*)$",
+            r"(?s)^(?P<a>.*?)(?P<rest> .*)$",
+            r"^(?P<a>\S+) (?P<outer>x?(?P<inner>.*))$",
+            r"(?P<a>k)=.*",
+            r"^(?P<rest>.*)$",
+            r"^(?P<a>\S+)(?: (?P<b>k.*))?$",
+        ];
+        let lines = ["a k=v", "a xk=v\nb", "ab", "", "é k=ü", "a  k\n"];
+        let fitting = patterns.iter().flat_map(|p| lines.map(|line| all(p, line))).flatten().count();
+        assert_eq!(fitting, 22, "of {}", patterns.len() * lines.len());
     }
 
     #[test]
-    fn pairs_between_commas() {
-        let line =
-            r#"type=LOGIN, realmId=main, error="user, unknown", redirect_uri=https://a.example/?x=1,y, last=[a, b=c]"#;
-        let expected = serde_json::json!({
-            "type": "LOGIN", "realmId": "main", "error": "user, unknown", "redirect_uri": "https://a.example/?x=1,y",
-            "last": "[a, b=c]",
-        });
-        assert_eq!(pairs(line, Pairs::Comma), expected);
-    }
-
-    #[test]
-    fn the_extension_of_cef() {
-        let line = r"rt=May 18 2012 11:41:48.452 src=192.0.2.1 msg=a\=b \\ c\nd cs1Label=Target URL cs1=http://x.example&p\=1 cs6={A\=b}";
-        let expected = serde_json::json!({
-            "rt": "May 18 2012 11:41:48.452", "src": "192.0.2.1", "msg": "a=b \\ c\nd", "cs1Label": "Target URL",
-            "cs1": "http://x.example&p=1", "cs6": "{A=b}",
-        });
-        assert_eq!(pairs(line, Pairs::Cef), expected);
+    fn what_no_path_reads_is_left_out() {
+        let pairs = Some(("rest".to_owned(), Pairs::Logfmt));
+        let pattern = r"^(?P<a>\S+) (?P<b>(?:\S|x)+) (?P<rest>.*)$";
+        let mut format = TextFormat::new("f".to_owned(), pattern, pairs).expect("right");
+        let wanted = |key: &str| key != "b" && key != "d" && key != "rest";
+        format.keep(&wanted);
+        let (_, json) = fields(&[format], "1 2 a=3 c=\"4\" d=5", &wanted).expect("it fits");
+        assert_eq!(json, r#"{"a":"1","c":"4"}"#);
     }
 }

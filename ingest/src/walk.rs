@@ -3,10 +3,11 @@
 //! A text that stands where the mapping wants an object or array is nested JSON and is parsed and walked too; what is
 //! found there is copied, since its tape does not outlive the walk.
 
-use simd_json::{Buffers, Node, StaticNode, Tape};
+use simd_json::{Buffers, INPUT_PADDING, Node, StaticNode, Tape};
 
 use crate::mapping::path::Step;
 use crate::mapping::trie::{NodeId, ROOT, Slot, Trie};
+use crate::raw::value_end;
 
 /// What the walk found for a path.
 #[derive(Debug, Default)]
@@ -17,6 +18,8 @@ pub(crate) enum Found {
     Tape(u32),
     /// A value of nested JSON, copied.
     Text(String),
+    /// The field is there and holds nothing: `[]`, `{}`, and in nested JSON `null`.
+    Empty,
 }
 
 /// What was found for every path; kept from record to record.
@@ -30,6 +33,20 @@ pub(crate) struct Slots {
     pub(crate) exploded: Option<(NodeId, usize)>,
     /// Where the array stands whose elements go with the exploded ones.
     pub(crate) beside: Option<usize>,
+    spare: Spare,
+}
+
+/// What parsing nested JSON needs, kept.
+struct Spare {
+    bytes: Vec<u8>,
+    buffers: Buffers,
+    tape: Tape<'static>,
+}
+
+impl Default for Spare {
+    fn default() -> Self {
+        Spare { bytes: Vec::new(), buffers: Buffers::default(), tape: Tape(Vec::new()) }
+    }
 }
 
 /// Nested JSON in nested JSON stops here.
@@ -63,10 +80,20 @@ impl Slots {
         self.beside = None;
     }
 
-    /// Walks the object at `at`. What stands at the nodes `explode` and `beside` is left for the caller.
+    /// Walks the record. What stands at the nodes `explode` and `beside` is left for the caller.
     pub(crate) fn walk(&mut self, trie: &Trie, tape: &[Node<'_>], explode: &[NodeId], beside: Option<NodeId>) {
         let place = Place { trie, tape, explode, beside, nested: 0 };
         self.object(&place, 0, ROOT);
+        if self.exploded.is_none() {
+            self.walk_beside((trie, tape), beside);
+        }
+    }
+
+    /// Walks all elements of the array that goes with exploded ones, where there are none of these.
+    pub(crate) fn walk_beside(&mut self, (trie, tape): (&Trie, &[Node<'_>]), beside: Option<NodeId>) {
+        if let (Some(node), Some(at)) = (beside, self.beside.take()) {
+            self.value(&Place { trie, tape, explode: &[], beside: None, nested: 0 }, at, node);
+        }
     }
 
     /// What was found so far, for [`undo`](Self::undo).
@@ -159,19 +186,18 @@ impl Slots {
 
     /// Offers an element to the selectors of its array. The first that fits a selector is the one that counts.
     fn element(&mut self, place: &Place<'_, '_>, at: usize, node: u32, number: usize) {
-        // Selectors of one array mostly ask for the same field.
-        let mut last: Option<(&str, Option<&str>)> = None;
+        for named in &place.trie.nodes[node as usize].named {
+            let nodes = text_of(place.tape, at, &named.key).and_then(|text| named.nodes.get(text));
+            for node in nodes.into_iter().flatten() {
+                self.value(place, at, *node);
+            }
+        }
         for pick in &place.trie.nodes[node as usize].picks {
             let fits = match &pick.by {
                 Step::All => true,
                 Step::Number(wanted) => *wanted == number,
                 Step::Field { key, values, is } => {
-                    let text = match last {
-                        Some((known, text)) if known == key => text,
-                        _ => text_of(place.tape, at, key),
-                    };
-                    last = Some((key, text));
-                    text.is_some_and(|found| values.iter().any(|v| v == found) == *is)
+                    text_of(place.tape, at, key).is_some_and(|found| values.iter().any(|v| v == found) == *is)
                 }
                 Step::Key(_) => false,
             };
@@ -186,15 +212,16 @@ impl Slots {
             return self.copied(place.tape, at, slot);
         }
         let empty = matches!(place.tape[at], Node::Object { len: 0, .. } | Node::Array { len: 0, .. });
-        if !empty {
-            self.put(slot, Found::Tape(at as u32));
-        }
+        self.put(slot, if empty { Found::Empty } else { Found::Tape(at as u32) });
     }
 
     fn copied(&mut self, tape: &[Node<'_>], at: usize, slot: Slot) {
         match tape[at] {
             Node::String(text) => self.put(slot, Found::Text(text.to_owned())),
-            Node::Static(StaticNode::Null) | Node::Object { .. } => {}
+            Node::Static(StaticNode::Null) | Node::Object { len: 0, .. } | Node::Array { len: 0, .. } => {
+                self.put(slot, Found::Empty);
+            }
+            Node::Object { .. } => {}
             Node::Static(value) => self.put(slot, Found::Text(value.to_string())),
             Node::Array { len, .. } => {
                 let mut at = at + 1;
@@ -210,11 +237,13 @@ impl Slots {
 
     fn put(&mut self, slot: Slot, found: Found) {
         let first = &mut self.first[slot as usize];
-        if matches!(first, Found::Nothing) {
-            *first = found;
-            self.touched.push(slot);
-        } else {
-            self.more.push((slot, found));
+        match (&first, &found) {
+            (Found::Nothing | Found::Empty, _) => {
+                *first = found;
+                self.touched.push(slot);
+            }
+            (_, Found::Empty) => {}
+            _ => self.more.push((slot, found)),
         }
     }
 
@@ -223,12 +252,29 @@ impl Slots {
         if place.nested >= NESTED_DEPTH_MAX || !text.trim_start().starts_with(['{', '[']) {
             return;
         }
-        let mut bytes = text.as_bytes().to_vec();
-        let mut tape = Tape(Vec::new());
-        if simd_json::fill_tape(&mut bytes, &mut Buffers::default(), &mut tape).is_ok() {
+        let text = text.trim_start();
+        if !self.nested_value(place, text, node) {
+            // Some add words of their own behind it.
+            let end = value_end(text.as_bytes(), 0);
+            let _ = end < text.len() && self.nested_value(place, &text[..end], node);
+        }
+    }
+
+    /// Walks JSON text; whether it is such.
+    fn nested_value(&mut self, place: &Place<'_, '_>, text: &str, node: u32) -> bool {
+        let Spare { mut bytes, mut buffers, tape } = std::mem::take(&mut self.spare);
+        bytes.clear();
+        bytes.extend_from_slice(text.as_bytes());
+        bytes.resize(text.len() + INPUT_PADDING, 0);
+        let mut tape = tape.reset();
+        let parsed = simd_json::fill_tape_padded(&mut bytes, text.len(), &mut buffers, &mut tape).is_ok();
+        if parsed {
             let inner = Place { trie: place.trie, tape: &tape.0, explode: &[], beside: None, nested: place.nested + 1 };
             self.value(&inner, 0, node);
         }
+        let tape = tape.reset();
+        self.spare = Spare { bytes, buffers, tape };
+        parsed
     }
 }
 

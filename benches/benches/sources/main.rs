@@ -1,9 +1,10 @@
 //! Mapping speed of every source, with the parse floor beside it.
 //!
-//! `cargo bench --profile dev --bench sources` runs over each source's fixtures that become events, repeated;
-//! `-- --source okta FILES…` over the records of files. Processor time of one thread, bytes to record batch, in pieces
-//! as bodies are admitted; the fastest of several rounds. A text line's floor is the same bytes looked through for line
-//! ends, since there is no JSON to parse.
+//! `cargo bench --profile dev --bench sources` runs over each source's fixtures that become events, repeated, each filled up
+//! to about 1 KB with fields that its mapping does not read; `-- --source okta FILES…` over the records of files as they are.
+//! Processor time of one thread, bytes to record batch, in pieces as bodies are admitted; the fastest of several rounds. A
+//! text line's floor is the same bytes looked through for line ends, since there is no JSON to parse. The table is Markdown,
+//! slowest first.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -34,6 +35,8 @@ struct Options {
 }
 
 const BODY_BYTES: usize = 2 << 20;
+/// Shorter fixtures are filled up to this.
+const RECORD_BYTES: usize = 1000;
 /// The clock of a thread ticks in milliseconds.
 const REPEATS: u32 = 8;
 
@@ -41,11 +44,7 @@ fn main() -> std::io::Result<()> {
     let options = Options::parse();
     let sources = Sources::load(None).expect("the built-in mappings are right");
     let mut out = std::io::stdout();
-    writeln!(
-        out,
-        "{:20} {:>7} {:>9} {:>11} {:>7} {:>11}",
-        "source", "records", "bytes", "records/s", "MB/s", "floor/s"
-    )?;
+    let mut rows: Vec<(f64, String)> = Vec::new();
     for mapping in sources.iter().filter(|m| options.source.as_deref().is_none_or(|name| name == m.name())) {
         let mut records: Vec<Vec<u8>> = Vec::new();
         for file in &options.files {
@@ -68,9 +67,16 @@ fn main() -> std::io::Result<()> {
         let (rate, floor) = (count / mapped.as_secs_f64(), count / floor.as_secs_f64());
         let megabytes = body.len() as f64 / mapped.as_secs_f64() / 1e6;
         let (name, length) = (mapping.name(), once / records.len());
-        writeln!(out, "{name:20} {:>7} {length:>9} {rate:>11.0} {megabytes:>7.0} {floor:>11.0}", records.len())?;
+        let count = records.len();
+        rows.push((rate, format!("| {name} | {count} | {length} | {rate:.0} | {megabytes:.0} | {floor:.0} |")));
     }
-    Ok(())
+    rows.sort_by(|a, b| a.0.total_cmp(&b.0));
+    writeln!(
+        out,
+        "| source | records | bytes each | records a second a core | MB a second | floor, records a second |"
+    )?;
+    writeln!(out, "| --- | ---: | ---: | ---: | ---: | ---: |")?;
+    rows.iter().try_for_each(|(_, row)| writeln!(out, "{row}"))
 }
 
 fn fastest(rounds: usize, mut f: impl FnMut()) -> Duration {
@@ -82,7 +88,7 @@ fn fastest(rounds: usize, mut f: impl FnMut()) -> Duration {
     timed.min().unwrap_or_default()
 }
 
-/// The source's fixtures that are one line and become events.
+/// The source's fixtures that are one line and become events, each filled up to [`RECORD_BYTES`].
 fn fixtures(mapping: &Mapping) -> Vec<Vec<u8>> {
     let records = ingest::fixtures::records(mapping.name());
     let mapped = |record: &String| {
@@ -90,7 +96,35 @@ fn fixtures(mapping: &Mapping) -> Vec<Vec<u8>> {
         found.outcomes.len() == 1 && matches!(found.outcomes[0], Outcome::Mapped { .. })
     };
     let one_line = |record: String| record.trim_end().replace(['\n', '\r'], " ");
-    records.into_iter().map(one_line).filter(mapped).map(String::into_bytes).collect()
+    let records = records.into_iter().map(one_line).filter(mapped);
+    let filled = |record: String| filled(&record).into_iter().find(mapped).unwrap_or(record);
+    records.map(filled).map(String::into_bytes).collect()
+}
+
+/// Ways to fill a record up: a member that no mapping reads; in a text line a longer query of its request, further pairs, a
+/// longer last text.
+fn filled(record: &str) -> Vec<String> {
+    let room = RECORD_BYTES.saturating_sub(record.len());
+    let fill = |open: &str, pair: fn(usize) -> String, close: &str| {
+        let mut text = open.to_owned();
+        for number in (0..).take_while(|_| room > 0) {
+            if text.len() >= room {
+                break;
+            }
+            text.push_str(&pair(number));
+        }
+        text + close
+    };
+    let members = fill(",\"x_first\":0", |n| format!(",\"x_label_{n:02}\":\"some text {n:04}\""), "}");
+    let pairs = fill("", |n| format!(" x_label_{n:02}=\"some text {n:04}\""), "");
+    let words = fill("", |n| format!(" word{n:03}"), "");
+    let quoted = |at: usize| format!("{}{words}{}", &record[..at], &record[at..]);
+    let object = record.strip_suffix('}').filter(|_| record.starts_with('{')).map(|open| format!("{open}{members}"));
+    let query = fill("?x=1", |n| format!("&x_label_{n:02}=some+text+{n:04}"), "");
+    let path = record.find(" /").map(|at| at + 2 + record[at + 2..].find([' ', '"', '?']).unwrap_or(0));
+    let longer = path.map(|at| format!("{}{query}{}", &record[..at], &record[at..]));
+    let line = longer.into_iter().chain([format!("{record}{pairs}")]).chain(record.rfind('"').map(quoted));
+    object.into_iter().chain(line).collect()
 }
 
 fn context() -> Context<'static> {

@@ -88,7 +88,7 @@ impl Plan {
     /// The plan of the lists that `only` names (all, where it names none), or all that is wrong with the provider.
     pub(crate) fn new(provider: &Provider, only: &[String]) -> Result<Plan, Vec<String>> {
         let wanted = wanted(&provider.lists, only)?;
-        let mut plan = Plan { masker: Masker::new(&provider.secrets), lists: Vec::new(), indexes: Vec::new() };
+        let mut plan = Plan { masker: Masker::new(&provider.secrets, &[]), lists: Vec::new(), indexes: Vec::new() };
         let mut problems = Vec::new();
         for list in wanted {
             match plan.list(list) {

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{MappingError, nearest};
-use super::expr::{Condition, Source, Subject, Table, Term, Test};
+use super::expr::{ABSENT_BYTES_MAX, Condition, Source, Subject, Table, Term, Test};
 use super::function::{FUNCTIONS, Function};
 use super::path;
 use super::path::Step;
@@ -31,6 +31,7 @@ const KEYS: &[&str] = &[
     "explode",
     "beside",
     "mask",
+    "not_secret",
     "framing",
     "recognise",
     "noise",
@@ -136,7 +137,7 @@ impl<'a> Compiler<'a> {
             column_texts: self.column_texts(root),
             unique_id: self.bool(root.get("unique_id"), "unique_id"),
             flattened: self.flattened,
-            absent: root.get("absent").map_or_else(default_absent, |v| self.strings(v, "absent")),
+            absent: self.absent(root.get("absent")),
             explode_first: explode.iter().map(|e| e.levels[0].node).collect(),
             explode,
             beside,
@@ -155,7 +156,7 @@ impl<'a> Compiler<'a> {
             issuance: root.get("issuance").map(|v| self.conditions(v, "issuance")),
             classify: Table::default(),
             classes: Vec::new(),
-            masker: Masker::new(&root.get("mask").map_or_else(Vec::new, |v| self.strings(v, "mask"))),
+            masker: self.masker(root),
             trie: Trie::new(),
             tables: Vec::new(),
             regexes: Vec::new(),
@@ -170,6 +171,7 @@ impl<'a> Compiler<'a> {
         }
         mapping.key_slot = Some(self.slot("$key", 0, "explode"));
         self.trie.seal();
+        mapping.formats.iter_mut().for_each(|format| format.keep(&|key| self.trie.has(key)));
         mapping.trie = std::mem::replace(&mut self.trie, Trie::new());
         mapping.tables = std::mem::take(&mut self.tables);
         mapping.regexes = std::mem::take(&mut self.regexes);
@@ -258,6 +260,20 @@ impl<'a> Compiler<'a> {
             credential: text(self, "credential"),
             caveats: table.get("caveats").map_or_else(Vec::new, |v| self.strings(v, "about.caveats")),
         }
+    }
+
+    fn absent(&mut self, value: Option<&Node<'_>>) -> Vec<String> {
+        let Some(value) = value else { return ["", "-", "null"].map(str::to_owned).to_vec() };
+        let texts = self.strings(value, "absent");
+        if texts.iter().any(|text| text.len() > ABSENT_BYTES_MAX) {
+            self.error(value.span().start, "absent", format!("a text has more than {ABSENT_BYTES_MAX} bytes"));
+        }
+        texts
+    }
+
+    fn masker(&mut self, root: &DeTable<'_>) -> Masker {
+        let mut names = |key: &str| root.get(key).map_or_else(Vec::new, |v| self.strings(v, key));
+        Masker::new(&names("mask"), &names("not_secret"))
     }
 
     fn read_tables(&mut self, value: Option<&Node<'_>>) {
@@ -372,16 +388,13 @@ impl<'a> Compiler<'a> {
             let (name, _) = c.text(table.get("name"), "framing.text.name")?;
             let (pattern, at) = c.text(table.get("regex"), "framing.text.regex")?;
             let pairs = table.get("pairs").and_then(|v| c.pairs(v));
-            let line_bytes_min =
-                regex_syntax::parse(&pattern).ok().and_then(|r| r.properties().minimum_len()).unwrap_or(0);
-            match Regex::new(&pattern) {
-                Ok(regex) => {
-                    if let Some((group, _)) =
-                        pairs.as_ref().filter(|p| !regex.capture_names().flatten().any(|n| n == p.0))
-                    {
+            let group = pairs.as_ref().map(|(group, _)| group.clone());
+            match TextFormat::new(name, &pattern, pairs) {
+                Ok(format) => {
+                    if let Some(group) = group.filter(|g| !format.regex.capture_names().flatten().any(|n| n == g)) {
                         c.error(at, "framing.text.pairs", format!("the expression has no group `{group}`"));
                     }
-                    Some(TextFormat { name, regex, line_bytes_min, pairs })
+                    Some(format)
                 }
                 Err(error) => {
                     c.error(at, "framing.text.regex", error.to_string());
@@ -507,7 +520,11 @@ impl<'a> Compiler<'a> {
                 "$format" => Subject::Format,
                 path_text => Subject::Slot(self.slot(path_text, path.span().start, key)),
             };
-            conditions.push(Condition { subject, test: self.test(wanted, key) });
+            let test = self.test(wanted, key);
+            if matches!((&subject, &test), (Subject::Format, Test::Present(_) | Test::Empty)) {
+                self.error(path.span().start, key, "`$format` is always there: `json`, or the name of a text form");
+            }
+            conditions.push(Condition { subject, test });
         }
         conditions
     }
@@ -553,9 +570,11 @@ impl<'a> Compiler<'a> {
         let when = table.get("when").map_or_else(Vec::new, |v| self.conditions(v, key));
         let mut term = match (table.get("take"), table.get("join")) {
             (Some(take), None) => self.term(take, key)?,
-            (None, Some(join)) => {
-                Term { when: Vec::new(), source: Source::Join(self.terms(join, key)), functions: Vec::new() }
-            }
+            (None, Some(join)) => Term {
+                when: Vec::new(),
+                source: Source::Join(self.terms(join, &format!("{key}.join"))),
+                functions: Vec::new(),
+            },
             _ => {
                 self.error(at, key, "a table needs either `take` or `join`");
                 return None;
@@ -577,6 +596,11 @@ impl<'a> Compiler<'a> {
         let source = match operand.strip_prefix('\'') {
             Some(literal) => Source::Literal(literal.strip_suffix('\'').unwrap_or(literal).to_owned()),
             None if operand == "$format" => Source::Format,
+            None if operand == "$received" && !key.ends_with(".time") => {
+                self.error(at, key, "`$received` is a time, for the column `time` alone");
+                return None;
+            }
+            None if operand == "$received" => Source::Received,
             None => Source::Slot(self.slot(operand, at, key)),
         };
         let functions = parts.filter_map(|part| self.function(part, at, key)).collect();
@@ -669,10 +693,6 @@ impl<'a> Compiler<'a> {
             _ => return Err("is listed and not built".into()),
         })
     }
-}
-
-fn default_absent() -> Vec<String> {
-    ["", "-", "null"].map(str::to_owned).to_vec()
 }
 
 fn scalar(value: &DeValue<'_>) -> Option<String> {

@@ -7,6 +7,7 @@ use regex::Regex;
 use schemas::glob::like;
 use simd_json::{Node, StaticNode};
 
+use super::decoded::Decoded;
 use super::function::Function;
 use super::trie::Slot;
 use crate::walk::{Found, Slots, size};
@@ -35,8 +36,10 @@ pub(crate) enum Source {
     Literal(String),
     /// All parts one after another; nothing where one is missing.
     Join(Vec<Term>),
-    /// The name of the text format that the line had.
+    /// The name of the record's form.
     Format,
+    /// When the record came in, for those that carry no time.
+    Received,
 }
 
 /// What a condition is about.
@@ -100,7 +103,10 @@ impl Table {
 pub(crate) struct Record<'a, 't> {
     pub(crate) tape: &'a [Node<'t>],
     pub(crate) slots: &'a Slots,
-    pub(crate) format: Option<&'a str>,
+    /// `json`, or the name of the text format that the line had.
+    pub(crate) format: &'a str,
+    pub(crate) received_at: i64,
+    pub(crate) decoded: &'a Decoded,
     /// Texts by which the vendor says that there is nothing.
     pub(crate) absent: &'a [String],
     pub(crate) tables: &'a [Table],
@@ -109,15 +115,15 @@ pub(crate) struct Record<'a, 't> {
 }
 
 impl<'a> Record<'a, '_> {
-    /// The first term that gives something.
+    /// What the first term gives that gives something.
     pub(crate) fn eval(&self, terms: &'a [Term]) -> Value<'a> {
-        for term in terms {
-            let value = self.term(term);
-            if value.is_some() {
-                return value;
-            }
-        }
-        Value::None
+        self.find(terms).map_or(Value::None, |(_, value)| value)
+    }
+
+    /// The first term that gives something, and what it gives.
+    #[inline]
+    pub(crate) fn find(&self, terms: &'a [Term]) -> Option<(&'a Term, Value<'a>)> {
+        terms.iter().map(|term| (term, self.term(term))).find(|(_, value)| value.is_some())
     }
 
     fn term(&self, term: &'a Term) -> Value<'a> {
@@ -131,7 +137,8 @@ impl<'a> Record<'a, '_> {
     /// Most paths of a mapping are not in the record: that is seen before any condition is looked at.
     #[inline]
     fn has_nothing(&self, source: &Source) -> bool {
-        matches!(source, Source::Slot(slot) if matches!(self.slots.first[*slot as usize], Found::Nothing))
+        let is_nothing = |slot: Slot| matches!(self.slots.first[slot as usize], Found::Nothing | Found::Empty);
+        matches!(source, Source::Slot(slot) if is_nothing(*slot))
     }
 
     /// Whether no term can give anything, as far as that is seen at once.
@@ -147,21 +154,33 @@ impl<'a> Record<'a, '_> {
     fn condition(&self, condition: &Condition) -> bool {
         let slot = match &condition.subject {
             Subject::Slot(slot) => *slot,
-            Subject::Format => return condition.test.fits(self.format),
+            Subject::Format => return condition.test.fits(Some(self.format)),
         };
         match &condition.test {
             Test::Present(wanted) => self.present(slot) == *wanted,
             Test::Empty => !matches!(self.slots.first[slot as usize], Found::Nothing) && !self.present(slot),
-            test => match self.slot(slot) {
-                Value::Text(text) => test.fits(Some(&text)),
-                value => test.fits(value.as_text().as_deref()),
+            Test::Like { globs, is } => {
+                let fits = |text: &str| globs.iter().any(|glob| like(glob, text));
+                self.values(slot).any(|found| self.any(found, &fits)) == *is
+            }
+        }
+    }
+
+    /// Whether any text of a value fits: of a list each element.
+    fn any(&self, found: &'a Found, fits: &impl Fn(&str) -> bool) -> bool {
+        let one = |value: Value<'a>| value.as_text().is_some_and(|text| fits(&text));
+        match found {
+            Found::Tape(at) => match self.tape[*at as usize] {
+                Node::Array { len, .. } => self.elements(*at as usize, len).any(one),
+                _ => one(self.node(*at as usize)),
             },
+            found => one(self.scalar(found)),
         }
     }
 
     fn present(&self, slot: Slot) -> bool {
         self.values(slot).any(|found| match found {
-            Found::Nothing => false,
+            Found::Nothing | Found::Empty => false,
             Found::Text(text) => !self.is_absent(text),
             Found::Tape(at) => match &self.tape[*at as usize] {
                 Node::String(text) => !self.is_absent(text),
@@ -184,7 +203,8 @@ impl<'a> Record<'a, '_> {
         match source {
             Source::Slot(slot) => self.slot(*slot),
             Source::Literal(text) => Value::Text(Cow::Borrowed(text)),
-            Source::Format => self.format.map_or(Value::None, |f| Value::Text(Cow::Borrowed(f))),
+            Source::Format => Value::Text(Cow::Borrowed(self.format)),
+            Source::Received => Value::Int(self.received_at),
             Source::Join(parts) => {
                 let mut joined = String::new();
                 for part in parts {
@@ -201,7 +221,7 @@ impl<'a> Record<'a, '_> {
     /// The first value of a slot that is one.
     pub(crate) fn slot(&self, slot: Slot) -> Value<'a> {
         match &self.slots.first[slot as usize] {
-            Found::Nothing => Value::None,
+            Found::Nothing | Found::Empty => Value::None,
             first => match self.scalar(first) {
                 Value::None if !self.slots.more.is_empty() => {
                     self.values(slot).map(|f| self.scalar(f)).find(Value::is_some).unwrap_or_default()
@@ -213,7 +233,7 @@ impl<'a> Record<'a, '_> {
 
     fn scalar(&self, found: &'a Found) -> Value<'a> {
         match found {
-            Found::Nothing => Value::None,
+            Found::Nothing | Found::Empty => Value::None,
             Found::Text(text) => self.text(text),
             Found::Tape(at) => self.node(*at as usize),
         }
@@ -306,10 +326,10 @@ impl<'a> Record<'a, '_> {
 }
 
 /// Longer texts are never one of those that say that there is nothing.
-const ABSENT_BYTES_MAX: usize = 16;
+pub(crate) const ABSENT_BYTES_MAX: usize = 40;
 
 impl Test {
-    fn fits(&self, text: Option<&str>) -> bool {
+    pub(crate) fn fits(&self, text: Option<&str>) -> bool {
         match self {
             Test::Present(wanted) => text.is_some() == *wanted,
             Test::Empty => text.is_none(),

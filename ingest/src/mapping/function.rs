@@ -3,9 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-
+use super::decoded::Form;
 use super::expr::{Record, Value};
 use crate::time::{self, Unit};
 
@@ -87,8 +85,8 @@ impl Function {
             Function::Hash => value
                 .into_text()
                 .map_or(Value::None, |text| Value::Text(Cow::Owned(keyed_hash(record.secret_key, &text)))),
-            Function::Jwt(claim) => decoded(value, jwt_payload, claim),
-            Function::Base64(key) => decoded(value, decode64, key),
+            Function::Jwt(claim) => record.decoded.value(value, Form::Jwt, claim),
+            Function::Base64(key) => record.decoded.value(value, Form::Base64, key),
             Function::Lower => cut(value, |text| Some(Cow::Owned(text.to_lowercase()))),
             Function::Upper => cut(value, |text| Some(Cow::Owned(text.to_uppercase()))),
             Function::Replace(from, to) => cut(value, |text| Some(Cow::Owned(text.replace(from.as_str(), to)))),
@@ -187,39 +185,6 @@ fn is_id(segment: &str) -> bool {
         || (hex && segment.len() >= 8)
         || (plain && !version && segment.len() >= 4 && digits * 3 >= segment.len())
         || (plain && segment.len() >= 16 && digits >= 4)
-}
-
-fn decode64(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim_end_matches('=');
-    URL_SAFE_NO_PAD.decode(text).or_else(|_| STANDARD_NO_PAD.decode(text)).ok()
-}
-
-/// The payload of a JWT, undecided whether it is true: Muster reads logs, the gateway has verified the token.
-pub(crate) fn jwt_payload(text: &str) -> Option<Vec<u8>> {
-    let token = text.trim();
-    let token = token.get(..7).filter(|p| p.eq_ignore_ascii_case("bearer ")).map_or(token, |_| token[7..].trim());
-    let mut parts = token.split('.');
-    let (_, payload) = (parts.next()?, parts.next()?);
-    parts.next()?;
-    decode64(payload)
-}
-
-fn decoded<'a>(value: Value<'a>, decode: impl Fn(&str) -> Option<Vec<u8>>, path: &[String]) -> Value<'a> {
-    let json = value.into_text().and_then(|text| decode(&text));
-    let json: Option<serde_json::Value> = json.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let found = json.as_ref().and_then(|json| path.iter().try_fold(json, |at, key| at.get(key.as_str())));
-    match found {
-        Some(serde_json::Value::String(text)) => Value::Text(Cow::Owned(text.clone())),
-        Some(serde_json::Value::Number(number)) => {
-            number.as_i64().map_or_else(|| number.as_f64().map_or(Value::None, Value::Float), Value::Int)
-        }
-        Some(serde_json::Value::Bool(value)) => Value::Bool(*value),
-        Some(serde_json::Value::Array(items)) => {
-            let items: Vec<&str> = items.iter().filter_map(|i| i.as_str()).collect();
-            if items.is_empty() { Value::None } else { Value::Text(Cow::Owned(items.join(" "))) }
-        }
-        _ => Value::None,
-    }
 }
 
 #[cfg(test)]

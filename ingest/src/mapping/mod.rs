@@ -5,6 +5,7 @@
 //! were not taken: a scripting language (slow, and nothing can be proved of it) and code a source (a rebuild for each).
 
 mod compile;
+pub(crate) mod decoded;
 mod error;
 pub(crate) mod expr;
 pub(crate) mod function;

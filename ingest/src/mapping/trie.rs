@@ -2,6 +2,8 @@
 //!
 //! A node may be reached by several keys (`actor.id`, and `actor_id_s` in a flattened export), so nodes are shared.
 
+use ahash::AHashMap;
+
 use super::path::Step;
 
 /// Index of a place where the walk puts what it finds.
@@ -14,6 +16,8 @@ pub(crate) const ROOT: NodeId = 0;
 pub(crate) struct Node {
     keys: Keys,
     pub(crate) picks: Vec<Pick>,
+    /// The picks by a field's text, once sealed: a list of attributes is asked for dozens of names.
+    pub(crate) named: Vec<Named>,
     pub(crate) slot: Option<Slot>,
 }
 
@@ -22,6 +26,13 @@ pub(crate) struct Node {
 pub(crate) struct Pick {
     pub(crate) by: Step,
     pub(crate) node: NodeId,
+}
+
+/// Nodes of elements by the text of one of their fields.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub(crate) key: String,
+    pub(crate) nodes: AHashMap<String, Vec<NodeId>>,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +50,22 @@ impl Node {
 
     /// Whether anything below this node is wanted.
     pub(crate) fn is_inner(&self) -> bool {
-        !self.keys.entries.is_empty() || !self.picks.is_empty()
+        !self.keys.entries.is_empty() || !self.picks.is_empty() || !self.named.is_empty()
+    }
+
+    /// Makes picks by a field's text quick to look up.
+    fn name_picks(&mut self) {
+        self.picks.retain(|pick| {
+            let Step::Field { key, values, is: true } = &pick.by else { return true };
+            let at = self.named.iter().position(|named| named.key == *key).unwrap_or_else(|| {
+                self.named.push(Named { key: key.clone(), nodes: AHashMap::new() });
+                self.named.len() - 1
+            });
+            for value in values {
+                self.named[at].nodes.entry(value.clone()).or_default().push(pick.node);
+            }
+            false
+        });
     }
 }
 
@@ -97,6 +123,11 @@ impl Trie {
         next
     }
 
+    /// Whether any path begins with this key.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.nodes[ROOT as usize].child(key).is_some()
+    }
+
     /// A record may stand whole in the object at this path.
     pub(crate) fn wrap(&mut self, steps: &[Step]) {
         let node = self.node(steps, false);
@@ -119,6 +150,7 @@ impl Trie {
         }
         for node in &mut self.nodes {
             node.keys.seal();
+            node.name_picks();
         }
     }
 }

@@ -12,8 +12,8 @@ use super::record::Walked;
 use super::who::{self, Filled};
 use super::{MEMORY_MAX, Memory, Refusal, Run, Texts};
 use crate::context::Reason;
-use crate::mapping::expr::{Record, Value};
-use crate::mapping::function::jwt_payload;
+use crate::mapping::decoded::jwt_payload;
+use crate::mapping::expr::{Record, Source, Value};
 use crate::mapping::trie::Slot;
 use crate::mapping::{ColumnPlan, Delegation, Mapping};
 use crate::time::{self, Unit};
@@ -26,19 +26,26 @@ const HOPS_MAX: usize = 16;
 /// OCSF API Activity, activity Other: an action that no pattern knows.
 const UNKNOWN_CLASS: (&str, i32, i32) = ("unknown", 6003, 99);
 
-/// Time and action, without which there is no event.
-pub(super) fn required<'a>(record: &Record<'a, '_>, columns: &'a [ColumnPlan]) -> Result<(i64, Cow<'a, str>), Refusal> {
+/// Without these there is no event.
+pub(super) struct Required<'a> {
+    time: i64,
+    /// The record carries no time: it is the one at which it came in.
+    received: bool,
+    action: Cow<'a, str>,
+}
+
+pub(super) fn required<'a>(record: &Record<'a, '_>, columns: &'a [ColumnPlan]) -> Result<Required<'a>, Refusal> {
     let terms = |index| columns.iter().find(|c| c.index == index).map_or(&[][..], |c| &c.terms);
-    let time = match record.eval(terms(col::time)) {
-        Value::None => return Err((Reason::NoTime, Some("time"), "the record has no time".to_owned())),
-        value => micros(&value).ok_or_else(|| {
-            let found: String = value.as_text().unwrap_or_default().chars().take(40).collect();
-            (Reason::BadTime, Some("time"), format!("`{found}` is no time"))
-        })?,
+    let Some((term, value)) = record.find(terms(col::time)) else {
+        return Err((Reason::NoTime, Some("time"), "the record has no time".to_owned()));
     };
+    let time = micros(&value).ok_or_else(|| {
+        let found: String = value.as_text().unwrap_or_default().chars().take(40).collect();
+        (Reason::BadTime, Some("time"), format!("`{found}` is no time"))
+    })?;
     let action = record.eval(terms(col::action)).into_text();
     let action = action.ok_or_else(|| (Reason::NoAction, Some("action"), "the record has no action".to_owned()))?;
-    Ok((time, action))
+    Ok(Required { time, received: matches!(term.source, Source::Received), action })
 }
 
 pub(super) fn micros(value: &Value<'_>) -> Option<i64> {
@@ -55,7 +62,7 @@ impl Run<'_> {
         walked: &Walked<'_, '_>,
         record: &Record<'_, '_>,
         columns: &[ColumnPlan],
-        (time, action): (i64, Cow<'_, str>),
+        Required { time, received, action }: Required<'_>,
         index: i32,
         masked: bool,
     ) {
@@ -82,7 +89,7 @@ impl Run<'_> {
             rows.i32(col::delegation_depth, hops.len() as i32);
         }
         self.learn(record, columns, (effect, &action), &hops, &mut filled);
-        let flags = flags(self, record, time, &filled);
+        let flags = flags(self, record, (time, received), &filled);
         let rows = &mut self.builders.events;
         if flags.clone().next().is_some() {
             rows.strs(col::flags, flags);
@@ -281,13 +288,14 @@ fn class<'m>(mapping: &'m Mapping, action: &str, known: &mut AHashMap<String, Op
 fn flags(
     run: &Run<'_>,
     record: &Record<'_, '_>,
-    time: i64,
+    (time, received): (i64, bool),
     filled: &Filled,
 ) -> impl Iterator<Item = &'static str> + Clone + use<> {
     let holds = |when: &Option<Vec<_>>| when.as_ref().is_some_and(|when| record.holds(when));
     let ahead = time.saturating_sub(run.context.received_at) > AHEAD_MICROS_MAX;
     let own = [
         ahead.then_some("time_ahead"),
+        received.then_some("time_received"),
         (!run.context.live).then_some("backfill"),
         (!filled.expiry && holds(&run.mapping.no_expiry)).then_some("no_expiry"),
         (!filled.owner && holds(&run.mapping.no_owner)).then_some("no_owner"),

@@ -1,15 +1,14 @@
 //! One record: parse, walk, and decide what it becomes.
 
-use serde_json::Value as Json;
 use simd_json::{INPUT_PADDING, Node, Tape};
 
 use super::fill::required;
-use super::{Parse, Refusal, Run, Scratch};
+use super::{Parse, Refusal, Run};
 use crate::context::{Outcome, Reason};
-use crate::mapping::expr::{Condition, Record};
+use crate::mapping::decoded::Decoded;
+use crate::mapping::expr::Record;
 use crate::mapping::trie::NodeId;
 use crate::mapping::{Level, Mapping};
-use crate::text::TextFormat;
 use crate::walk::{Found, Slots, size};
 use crate::{raw, text};
 
@@ -17,9 +16,17 @@ use crate::{raw, text};
 pub(super) struct Walked<'a, 't> {
     pub(super) tape: &'a [Node<'t>],
     pub(super) raw: &'a str,
-    pub(super) format: Option<&'a str>,
+    pub(super) format: &'a str,
+    /// Whether `tape` is that of a line in `raw`, or of its fields.
+    pub(super) is_line: bool,
     pub(super) offset: u64,
+    pub(super) received_at: i64,
+    pub(super) secret_key: &'a [u8; 32],
+    pub(super) decoded: Decoded,
 }
+
+/// The form of a record that is no text line.
+pub(super) const JSON: &str = "json";
 
 impl<'m> Run<'m> {
     /// Admits one record; `size` is its whole length where it was cut.
@@ -40,7 +47,10 @@ impl<'m> Run<'m> {
         loop {
             match self.parsed(raw, line.as_ref(), offset, parse, outer)? {
                 Turn::Done => return Ok(()),
-                Turn::Envelope(path) => return self.inside(bytes, offset, parse, path),
+                Turn::Envelope(path) => {
+                    let bytes = line.as_ref().map_or(bytes, |line| line.json.as_bytes());
+                    return self.inside(bytes, offset, parse, path);
+                }
                 Turn::Line(found) => line = Some(found),
             }
         }
@@ -63,7 +73,16 @@ impl<'m> Run<'m> {
         let mut tape = std::mem::replace(kept, Tape(Vec::new())).reset();
         let result = match simd_json::fill_tape_padded(buffer, length, buffers, &mut tape) {
             Ok(()) => {
-                let walked = Walked { tape: &tape.0, raw, format: line.map(|l| l.format), offset };
+                let walked = Walked {
+                    tape: &tape.0,
+                    raw,
+                    format: line.map_or(JSON, |l| l.format),
+                    is_line: line.is_some(),
+                    offset,
+                    received_at: self.context.received_at,
+                    secret_key: self.context.secret_key,
+                    decoded: Decoded::default(),
+                };
                 self.walked(&walked, slots, outer)
             }
             Err(error) => {
@@ -87,7 +106,7 @@ impl<'m> Run<'m> {
         if outer && let Some(path) = envelope(mapping, walked.tape, slots) {
             return Ok(Turn::Envelope(path));
         }
-        if walked.format.is_none()
+        if !walked.is_line
             && let Some(line) = line_inside(mapping, walked, slots)
         {
             return Ok(Turn::Line(line));
@@ -111,7 +130,7 @@ impl<'m> Run<'m> {
     fn become_something(&mut self, walked: &Walked<'_, '_>, slots: &mut Slots) -> Result<(), Refusal> {
         let mapping = self.mapping;
         let exploded = slots.exploded.take();
-        let record = view(mapping, walked, slots, self.context.secret_key);
+        let record = view(mapping, walked, slots);
         if let Some(rule) = mapping.noise.iter().find(|rule| record.holds(&rule.when)) {
             self.outcomes.push(Outcome::Noise { rule: rule.name.clone() });
             return Ok(());
@@ -119,17 +138,21 @@ impl<'m> Run<'m> {
         let number = self.number();
         let events = match exploded {
             Some((node, at)) => self.explode(walked, slots, node, at)?,
-            None => {
-                let columns = mapping.columns_of(&record);
-                let required = required(&record, columns)?;
-                let masked = self.mask(walked.raw);
-                self.fill(walked, &record, columns, required, 0, masked);
-                1
-            }
+            None => self.whole(walked, slots)?,
         };
         self.event_record.extend(std::iter::repeat_n(number, events as usize));
         self.outcomes.push(Outcome::Mapped { events });
         Ok(())
+    }
+
+    /// One event for the whole record.
+    fn whole(&mut self, walked: &Walked<'_, '_>, slots: &Slots) -> Result<u32, Refusal> {
+        let record = view(self.mapping, walked, slots);
+        let columns = self.mapping.columns_of(&record);
+        let required = required(&record, columns)?;
+        let masked = self.mask(walked.raw);
+        self.fill(walked, &record, columns, required, 0, masked);
+        Ok(1)
     }
 
     /// One event for each element; all of them are looked at before the first is written.
@@ -146,7 +169,12 @@ impl<'m> Run<'m> {
             required(record, mapping.columns_of(record)).map(|_| ())
         })?;
         if count == 0 {
-            return Err((Reason::NoAction, Some("action"), "the record's list of events is empty".to_owned()));
+            // What the record says besides may be enough.
+            slots.walk_beside((&mapping.trie, walked.tape), mapping.beside);
+            let empty = "the record's list of events is empty, and without it there is";
+            return self.whole(walked, slots).map_err(|(reason, field, detail)| {
+                (reason, field, format!("{empty} no {}: {detail}", field.unwrap_or("event")))
+            });
         }
         let masked = self.mask(walked.raw);
         let mut index = 0;
@@ -170,7 +198,6 @@ impl<'m> Run<'m> {
         f: &mut dyn FnMut(&mut Self, &Record<'_, '_>) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         let mapping = self.mapping;
-        let secret_key = self.context.secret_key;
         let (level, inner) = (&levels[0], &levels[1..]);
         let deeper: &[NodeId] = inner.first().map_or(&[], |next| std::slice::from_ref(&next.node));
         let place = (&mapping.trie, walked.tape);
@@ -190,7 +217,7 @@ impl<'m> Run<'m> {
                 slots.walk_element(place, twin, node, number, &[]);
             }
             let result = match (inner.is_empty(), slots.exploded.take()) {
-                (true, _) => f(self, &view(mapping, walked, slots, secret_key)),
+                (true, _) => f(self, &view(mapping, walked, slots)),
                 (false, Some((_, at))) => self.level(walked, slots, inner, at, f),
                 (false, None) => Ok(()),
             };
@@ -216,37 +243,43 @@ enum Turn<'m> {
     Line(Line<'m>),
 }
 
-/// A text line's fields as JSON, and the name of its form.
-struct Line<'m> {
-    json: String,
-    format: &'m str,
+/// A line's JSON, which for a text line is that of its fields, and the name of its form.
+pub(super) struct Line<'m> {
+    pub(super) json: String,
+    pub(super) format: &'m str,
 }
 
 /// The line that a record is, where it is no JSON.
-fn line_of<'m>(mapping: &'m Mapping, raw: &str) -> Result<Option<Line<'m>>, Refusal> {
+pub(super) fn line_of<'m>(mapping: &'m Mapping, raw: &str) -> Result<Option<Line<'m>>, Refusal> {
     if raw.starts_with('{') || mapping.formats.is_empty() {
         return Ok(None);
     }
-    let Some((format, fields)) = text::fields(&mapping.formats, raw) else {
+    let Some((format, json)) = text::fields(&mapping.formats, raw, &|key| mapping.trie.has(key)) else {
         let known: Vec<&str> = mapping.formats.iter().map(|f| f.name.as_str()).collect();
         return Err((Reason::UnknownFormat, None, format!("neither JSON nor one of: {}", known.join(", "))));
     };
-    Ok(Some(Line { json: Json::Object(fields).to_string(), format }))
+    Ok(Some(Line { json, format }))
 }
 
-/// The text line that stands in a field of a JSON record; the record goes with it as `$outer`.
-fn line_inside<'m>(mapping: &'m Mapping, walked: &Walked<'_, '_>, slots: &Slots) -> Option<Line<'m>> {
+/// The line, a text or a JSON object, that stands in a field of a JSON record; the record goes with it as `$outer`.
+pub(super) fn line_inside<'m>(mapping: &'m Mapping, walked: &Walked<'_, '_>, slots: &Slots) -> Option<Line<'m>> {
     mapping.lines.iter().find_map(|slot| {
         let Found::Tape(at) = slots.first[*slot as usize] else { return None };
         let Node::String(text) = walked.tape[at as usize] else { return None };
-        let (format, fields) = text::fields(&mapping.formats, text.trim())?;
-        let mut json = Json::Object(fields).to_string();
-        json.pop();
-        json.push_str(if json.len() > 1 { ",\"$outer\":" } else { "\"$outer\":" });
-        json.push_str(walked.raw);
-        json.push('}');
-        Some(Line { json, format })
+        let text = text.trim();
+        if text.starts_with('{') && text.ends_with('}') {
+            return Some(Line { json: with_outer(text, walked.raw), format: JSON });
+        }
+        let (format, json) = text::fields(&mapping.formats, text, &|key| mapping.trie.has(key))?;
+        Some(Line { json: with_outer(&json, walked.raw), format })
     })
+}
+
+/// A JSON object with another one inside, as `$outer`.
+fn with_outer(object: &str, outer: &str) -> String {
+    let open = object.strip_suffix('}').unwrap_or(object);
+    let comma = if open.trim_end().len() > 1 { "," } else { "" };
+    format!("{open}{comma}\"$outer\":{outer}}}")
 }
 
 /// The elements of an array, or the entries of an object with their keys; an object that is not `entries` is its only
@@ -273,15 +306,17 @@ fn elements<'a, 't>(
     })
 }
 
-fn view<'a, 't>(mapping: &'a Mapping, walked: &Walked<'a, 't>, slots: &'a Slots, key: &'a [u8; 32]) -> Record<'a, 't> {
+pub(super) fn view<'a, 't>(mapping: &'a Mapping, walked: &'a Walked<'a, 't>, slots: &'a Slots) -> Record<'a, 't> {
     Record {
         tape: walked.tape,
         slots,
         format: walked.format,
+        received_at: walked.received_at,
+        decoded: &walked.decoded,
         absent: &mapping.absent,
         tables: &mapping.tables,
         regexes: &mapping.regexes,
-        secret_key: key,
+        secret_key: walked.secret_key,
     }
 }
 
@@ -292,58 +327,9 @@ fn not_json(raw: &str) -> Option<String> {
 }
 
 /// Which envelope the record is, where it is one.
-fn envelope(mapping: &Mapping, tape: &[Node<'_>], slots: &Slots) -> Option<usize> {
+pub(super) fn envelope(mapping: &Mapping, tape: &[Node<'_>], slots: &Slots) -> Option<usize> {
     mapping.envelopes.iter().position(|(slot, _)| match slots.first[*slot as usize] {
         Found::Tape(at) => matches!(tape[at as usize], Node::Object { .. } | Node::Array { .. }),
         _ => false,
     })
-}
-
-/// How much of a record the mapping asks for, where the record is one of its own; else how much of it the record has.
-pub(crate) fn recognises(mapping: &Mapping, bytes: &[u8]) -> Likeness {
-    let mut scratch: Scratch = mapping.take_scratch();
-    let likeness = recognise(mapping, bytes, scratch.parse.get_or_insert_default(), true).unwrap_or_default();
-    mapping.give_scratch(scratch);
-    likeness
-}
-
-/// How much a record looks like one of a mapping's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Likeness {
-    /// All conditions hold.
-    pub(crate) is_own: bool,
-    /// Conditions that hold.
-    pub(crate) met: usize,
-    pub(crate) asked: usize,
-}
-
-fn recognise(mapping: &Mapping, bytes: &[u8], parse: &mut Parse, outer: bool) -> Option<Likeness> {
-    let raw = std::str::from_utf8(bytes).ok()?;
-    if !raw.starts_with('{') {
-        return mapping.formats.iter().find(|f| f.regex.is_match(raw)).map(line_likeness);
-    }
-    let mut buffer = bytes.to_vec();
-    let mut tape = Tape(Vec::new());
-    simd_json::fill_tape(&mut buffer, &mut parse.buffers, &mut tape).ok()?;
-    parse.slots.clear(mapping.trie.slots);
-    parse.slots.walk(&mapping.trie, &tape.0, &[], None);
-    if outer && let Some(path) = envelope(mapping, &tape.0, &parse.slots) {
-        let (start, end) = *raw::inside(bytes, &mapping.envelopes[path].1).first()?;
-        return recognise(mapping, &bytes[start..end], parse, false);
-    }
-    let walked = Walked { tape: &tape.0, raw, format: None, offset: 0 };
-    if let Some(line) = line_inside(mapping, &walked, &parse.slots) {
-        return mapping.formats.iter().find(|f| f.name == line.format).map(line_likeness);
-    }
-    let record = view(mapping, &walked, &parse.slots, &[0; 32]);
-    let met = |when: &Vec<Condition>| {
-        let met = when.iter().filter(|c| record.holds(std::slice::from_ref(*c))).count();
-        Likeness { is_own: met == when.len(), met, asked: when.len() }
-    };
-    mapping.recognise.iter().map(met).max()
-}
-
-/// A line that fits is as telling as the shortest line that would.
-fn line_likeness(format: &TextFormat) -> Likeness {
-    Likeness { is_own: true, met: format.line_bytes_min, asked: format.line_bytes_min }
 }
