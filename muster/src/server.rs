@@ -29,6 +29,9 @@ use crate::tokens::Tokens;
 /// Header that names the tenant on the operator's socket.
 pub(crate) const TENANT_HEADER: &str = "muster-tenant";
 
+/// Header for a token of Muster's where `Authorization` is somebody else's.
+const TOKEN_HEADER: &str = "muster-token";
+
 /// Serves until `shutdown` turns true, then lets requests under way finish.
 pub(crate) async fn serve(
     node: Arc<Node>,
@@ -38,11 +41,11 @@ pub(crate) async fn serve(
     shutdown: watch::Receiver<bool>,
 ) -> Result<()> {
     let routes = routes(&node);
-    let public = limited(routes.clone().layer(from_fn_with_state(tokens, by_token)), &node);
+    let public = limited(routes.clone().layer(from_fn_with_state(tokens.clone(), by_token)), &node);
     // The operator's own routes may take long, and are not held up by others.
     let body_bytes_max = DefaultBodyLimit::max(node.config.ingest.body_bytes_max);
     let own = operator::routes(node.clone()).layer(body_bytes_max);
-    let operator = limited(routes, &node).merge(own).layer(from_fn(as_operator));
+    let operator = limited(routes, &node).merge(own).layer(from_fn_with_state(tokens, as_operator));
     let complete = |router: Router| {
         let missing = || async { problem(StatusCode::NOT_FOUND, "there is nothing at this path") };
         let wrong = || async { problem(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method") };
@@ -109,7 +112,9 @@ fn limited(router: Router, node: &Arc<Node>) -> Router {
 }
 
 async fn by_token(State(tokens): State<Tokens>, mut request: Request, next: Next) -> Response {
-    let Some(token) = bearer(request.headers()) else {
+    // A gateway that passes the agent's own `Authorization` on shows its token beside it.
+    let own = request.headers().get(TOKEN_HEADER).and_then(|value| value.to_str().ok());
+    let Some(token) = own.or_else(|| bearer(request.headers())) else {
         return unauthorized("a bearer token is needed: `Authorization: Bearer muster_…`");
     };
     let Some(principal) = tokens.authenticate(token) else {
@@ -119,7 +124,11 @@ async fn by_token(State(tokens): State<Tokens>, mut request: Request, next: Next
     next.run(request).await
 }
 
-async fn as_operator(mut request: Request, next: Next) -> Response {
+/// Whoever opens the socket is the operator, unless a token says which person it is.
+async fn as_operator(State(tokens): State<Tokens>, mut request: Request, next: Next) -> Response {
+    if bearer(request.headers()).is_some() {
+        return by_token(State(tokens), request, next).await;
+    }
     let tenant = request.headers().get(TENANT_HEADER).and_then(|v| v.to_str().ok()).unwrap_or("default").to_owned();
     let verbs = vec![Verb::Ingest, Verb::Act, Verb::Query, Verb::Deny, Verb::Order, Verb::Approve, Verb::Admin];
     let principal = Principal { name: "operator".into(), tenant, holder: Holder::Person, verbs };
