@@ -53,9 +53,14 @@ pub(crate) async fn serve(
     };
 
     let unix = bind_socket(&socket)?;
-    let wait = |mut shutdown: watch::Receiver<bool>| async move {
-        // An error means that the sender is gone: the process is ending too.
-        let _ = shutdown.wait_for(|stop| *stop).await;
+    let wait = |mut shutdown: watch::Receiver<bool>| {
+        let responder = node.responder.clone();
+        async move {
+            // An error means that the sender is gone: the process is ending too.
+            let _ = shutdown.wait_for(|stop| *stop).await;
+            // A stream never ends by itself, and would be waited for.
+            responder.deny().stop_following();
+        }
     };
     let over_tcp = axum::serve(tcp, complete(public)).with_graceful_shutdown(wait(shutdown.clone()));
     let over_unix = axum::serve(unix, complete(operator)).with_graceful_shutdown(wait(shutdown));
@@ -84,7 +89,9 @@ fn routes(node: &Arc<Node>) -> Router {
 
 /// Routes that answer anybody.
 fn open_routes(node: Arc<Node>) -> Router {
-    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(node)
+    let responder = node.responder.clone();
+    let own = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(node);
+    own.merge(respond::http::open_routes(responder))
 }
 
 fn limited(router: Router, node: &Arc<Node>) -> Router {

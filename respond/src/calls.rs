@@ -101,7 +101,7 @@ impl Responder {
             Some(switch) => switch.call(&message).await,
             None => Outcome::Failed("no switch has this name any more".into()),
         };
-        self.conclude(&claim, outcome).await
+        self.conclude(&claim.order_id, claim.call, outcome).await
     }
 
     /// Writes the attempt down, unless it is already; `None` where the call is not wanted any more.
@@ -120,14 +120,16 @@ impl Responder {
         let call = order.calls[claim.call].clone();
         let id = format!("order_{}_{}", order.order_id, call.step);
         let names = self.deny.names(&order.tenant, order.target.parts().1);
-        Ok(Some(Message { id, now_secs: now.div_euclid(1_000_000), order, call, names }))
+        let signer = self.signer.get().cloned();
+        Ok(Some(Message { id, now_secs: now.div_euclid(1_000_000), order, call, signer, names }))
     }
 
-    async fn conclude(&self, claim: &Claim<'_>, outcome: Outcome) -> Result<(), Error> {
+    /// Writes down what came of an attempt, and what follows from it.
+    pub(crate) async fn conclude(&self, order_id: &str, place: usize, outcome: Outcome) -> Result<(), Error> {
         let writing = self.writing.lock().await;
         let now = self.clock.now_micros();
-        let Some(mut order) = self.order(&claim.order_id) else { return Ok(()) };
-        let call = &mut order.calls[claim.call];
+        let Some(mut order) = self.order(order_id) else { return Ok(()) };
+        let call = &mut order.calls[place];
         let said = judge(call, &outcome, now, self.config.attempts_max as i32);
         let count = match (call.done, call.next_at) {
             (true, _) => &self.counts.calls_done,
@@ -139,8 +141,8 @@ impl Responder {
         if over && !done {
             tracing::error!(order = order.order_id, switch = call.switch, attempt = call.attempt, "{said}");
         }
-        let (first, switch) = (order.calls.len(), order.calls[claim.call].switch.clone());
-        let mut rows = vec![order.take_call(claim.call, now, &said)];
+        let (first, switch) = (order.calls.len(), order.calls[place].switch.clone());
+        let mut rows = vec![order.take_call(place, now, &said)];
         let reads_back = self.switches.get(&switch).is_some_and(|switch| switch.reads_back());
         if act == Act::Stop && done && reads_back && order.denies() {
             order.ask(vec![switch.clone()], Act::Look, now, &mut rows);
@@ -162,7 +164,7 @@ impl Responder {
         }
         let calls = first..order.calls.len();
         self.write(&writing, vec![order], rows).await?;
-        self.begun(&claim.order_id, calls);
+        self.begun(order_id, calls);
         Ok(())
     }
 }

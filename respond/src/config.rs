@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::gateway::Gateway;
 use crate::webhook::Secret;
 
 /// Persons who can be made to approve one order.
@@ -50,6 +51,14 @@ pub struct Config {
     pub webhooks: Vec<Webhook>,
     /// Systems whose own switches are called; a policy names them in `switches`.
     pub systems: Vec<System>,
+    /// Receivers of shared signals (CAEP); a policy names them in `switches`.
+    pub receivers: Vec<Receiver>,
+    /// Muster's URL as receivers of shared signals know it: the issuer of its tokens.
+    pub issuer: String,
+    /// How gateways tell who asks, besides the rules that are there for `envoy`, `nginx`, `kong` and `opa`.
+    pub gateways: Vec<Gateway>,
+    /// Rehearsals against a canary agent. Where there is none, `muster orders drill` asks the deny list itself.
+    pub drills: Vec<Drill>,
     /// Folder with your own declarations of kinds of systems, one TOML file each.
     pub switches_folder: Option<String>,
     /// Hosts that may be called. Empty: those that webhooks and systems name.
@@ -150,6 +159,83 @@ pub struct System {
     pub secrets: BTreeMap<String, Hidden>,
 }
 
+/// A receiver of security event tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Receiver {
+    pub name: String,
+    /// Where tokens are pushed (RFC 8935); without it the receiver fetches them (RFC 8936) at `/v1/ssf/poll/NAME`.
+    pub url: Option<String>,
+    /// What tokens name as their audience.
+    pub audience: String,
+    /// File that holds the value of the header `authorization`, such as `Bearer …`.
+    pub authorization_file: Option<String>,
+    /// Environment variable that holds it.
+    pub authorization_env: Option<String>,
+    /// How long one call may take, in milliseconds, from 1 to 60,000.
+    pub timeout_ms: u64,
+    /// The value itself, resolved by the binary; never read from or written to configuration.
+    #[serde(skip)]
+    pub authorization: Option<Hidden>,
+}
+
+impl Default for Receiver {
+    fn default() -> Self {
+        Receiver {
+            name: String::new(),
+            url: None,
+            audience: String::new(),
+            authorization_file: None,
+            authorization_env: None,
+            timeout_ms: 15_000,
+            authorization: None,
+        }
+    }
+}
+
+/// A rehearsal against a canary agent, whose traffic Muster makes itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Drill {
+    pub name: String,
+    /// The tenant whose canary it is, for drills at intervals.
+    pub tenant: String,
+    /// The canary's id, as the gateway's log has it. It must do no work.
+    pub agent: String,
+    /// What the canary calls with GET, through the gateway; the deny list itself where it is missing.
+    pub url: Option<String>,
+    /// The header that holds the canary's credential.
+    pub header: String,
+    /// File that holds the header's value.
+    pub credential_file: Option<String>,
+    /// Environment variable that holds it.
+    pub credential_env: Option<String>,
+    /// Switches called besides the deny list, by name.
+    pub switches: Vec<String>,
+    /// Hours between drills; 0: only when somebody asks.
+    pub every_hours: u64,
+    /// The value itself, resolved by the binary; never read from or written to configuration.
+    #[serde(skip)]
+    pub credential: Option<Hidden>,
+}
+
+impl Default for Drill {
+    fn default() -> Self {
+        Drill {
+            name: String::new(),
+            tenant: "default".into(),
+            agent: String::new(),
+            url: None,
+            header: "authorization".into(),
+            credential_file: None,
+            credential_env: None,
+            switches: Vec::new(),
+            every_hours: 0,
+            credential: None,
+        }
+    }
+}
+
 /// A secret text; prints as `***`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Hidden(String);
@@ -202,6 +288,10 @@ impl Default for Config {
             tell: Vec::new(),
             webhooks: Vec::new(),
             systems: Vec::new(),
+            receivers: Vec::new(),
+            issuer: String::new(),
+            gateways: Vec::new(),
+            drills: Vec::new(),
             switches_folder: None,
             hosts_allowed: Vec::new(),
             private_addresses_allowed: false,
@@ -290,7 +380,60 @@ impl Config {
                 problems.push(format!("systems[{i}].timeout_ms: must be between 1 and 60000"));
             }
         }
+        problems.extend(self.receiver_problems());
+        problems.extend(self.drill_problems());
+        for (i, gateway) in self.gateways.iter().enumerate() {
+            problems.extend(gateway.problem().map(|problem| format!("gateways[{i}]: {problem}")));
+        }
         problems
+    }
+
+    fn receiver_problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !self.receivers.is_empty() && Url::parse(&self.issuer).is_err() {
+            problems.push("issuer: receivers need to know Muster's URL".into());
+        }
+        for (i, receiver) in self.receivers.iter().enumerate() {
+            let Receiver { name, audience, timeout_ms, url, .. } = receiver;
+            if name.is_empty() || self.switch_names().filter(|other| other == name).count() > 1 {
+                problems.push(format!("receivers[{i}].name: `{name}` is empty or taken"));
+            }
+            if audience.is_empty() {
+                problems.push(format!("receivers[{i}].audience: is missing"));
+            }
+            if !(1..=60_000).contains(timeout_ms) {
+                problems.push(format!("receivers[{i}].timeout_ms: must be between 1 and 60000"));
+            }
+            problems.extend(
+                url.iter().filter_map(|url| self.url_problem(url)).map(|text| format!("receivers[{i}].url: {text}")),
+            );
+        }
+        problems
+    }
+
+    fn drill_problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (i, drill) in self.drills.iter().enumerate() {
+            if drill.name.is_empty() || self.drills[..i].iter().any(|earlier| earlier.name == drill.name) {
+                problems.push(format!("drills[{i}].name: `{}` is empty or taken", drill.name));
+            }
+            if drill.agent.is_empty() || self.protected.contains(&drill.agent) {
+                problems.push(format!("drills[{i}].agent: is missing, or protected and never stopped"));
+            }
+            problems.extend(
+                drill.url.iter().filter_map(|url| self.url_problem(url)).map(|text| format!("drills[{i}].url: {text}")),
+            );
+            let missing = drill.switches.iter().find(|name| !self.has_switch(name));
+            problems.extend(missing.map(|name| format!("drills[{i}].switches: no switch is named `{name}`")));
+        }
+        problems
+    }
+
+    fn url_problem(&self, text: &str) -> Option<String> {
+        match Url::parse(text) {
+            Ok(url) => crate::outbound::url_problem(self, &url),
+            Err(error) => Some(error.to_string()),
+        }
     }
 
     fn webhook_problems(&self, webhook: &Webhook) -> Vec<String> {
@@ -298,10 +441,7 @@ impl Config {
         if webhook.name.is_empty() {
             problems.push("name: is missing".into());
         }
-        match Url::parse(&webhook.url) {
-            Ok(url) => problems.extend(crate::outbound::url_problem(self, &url).map(|text| format!("url: {text}"))),
-            Err(error) => problems.push(format!("url: {error}")),
-        }
+        problems.extend(self.url_problem(&webhook.url).map(|text| format!("url: {text}")));
         if webhook.secret_file.is_some() == webhook.secret_env.is_some() && webhook.secret.is_none() {
             problems.push("secret_file: exactly one of `secret_file` and `secret_env` is needed".into());
         }
@@ -317,7 +457,8 @@ impl Config {
 
     fn switch_names(&self) -> impl Iterator<Item = &str> {
         let webhooks = self.webhooks.iter().map(|webhook| webhook.name.as_str());
-        webhooks.chain(self.systems.iter().map(|system| system.name.as_str()))
+        let systems = self.systems.iter().map(|system| system.name.as_str());
+        webhooks.chain(systems).chain(self.receivers.iter().map(|receiver| receiver.name.as_str()))
     }
 
     /// The policy that decides about an alert of this detector and severity.

@@ -95,7 +95,7 @@ impl Responder {
         at > after(effective_at, self.config.slack_secs)
     }
 
-    async fn verify(&self, writing: &MutexGuard<'_, ()>, order_id: &str, detail: &str) -> Result<(), Error> {
+    pub(crate) async fn verify(&self, writing: &MutexGuard<'_, ()>, order_id: &str, detail: &str) -> Result<(), Error> {
         let Some(mut order) = self.order(order_id) else { return Ok(()) };
         let (before, mut rows) = (order.clone(), Vec::new());
         self.note_verified(&mut order, detail, self.clock.now_micros(), &mut rows);

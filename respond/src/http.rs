@@ -1,4 +1,4 @@
-//! The routes of orders and of the deny list. Each answers for the principal's tenant only; `muster` authenticates.
+//! The routes of orders and of the deny list; those that gateways ask are in `doors`. Each answers for the principal's tenant only; `muster` authenticates.
 //!
 //! | route | verb |
 //! | --- | --- |
@@ -8,6 +8,8 @@
 //! | `POST /v1/orders` asks for one; `?dry_run=true` only tells the plan | `order` |
 //! | `POST /v1/orders/{id}/approve` `{"plan": digest}` | `approve`, a person |
 //! | `POST /v1/orders/{id}/release` `{"reason": …}` | `order` |
+//! | `POST /v1/orders/drill` `{"name": …}` rehearses against a canary | `order` |
+//! | `POST /v1/ssf/poll/{receiver}` (RFC 8936) | `deny` |
 //! | `POST /v1/orders/disarm`, `/v1/orders/arm` `{"reason": …}` | `order`; `approve`, a person |
 //!
 //! `{id}` is an order's id or its beginning, from 8 digits on, if no other id begins so (409).
@@ -16,7 +18,7 @@ use std::sync::Arc;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -46,11 +48,22 @@ pub fn routes(responder: Arc<Responder>) -> Router {
         .route("/v1/orders/{order_id}/approve", post(approve))
         .route("/v1/orders/{order_id}", get(order))
         .route("/v1/orders/{order_id}/release", post(release))
+        .route("/v1/orders/drill", post(drill))
+        .route("/v1/ssf/poll/{receiver}", post(crate::ssf::poll))
+        .merge(crate::doors::routes())
+        .with_state(responder)
+}
+
+/// Routes that answer anybody: keys, and what a receiver of shared signals must know.
+pub fn open_routes(responder: Arc<Responder>) -> Router {
+    Router::new()
+        .route("/v1/keys", get(crate::doors::keys))
+        .route("/.well-known/ssf-configuration", get(crate::ssf::metadata))
         .with_state(responder)
 }
 
 /// An RFC 9457 problem document.
-struct Problem(StatusCode, String);
+pub(crate) struct Problem(pub(crate) StatusCode, pub(crate) String);
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
@@ -79,7 +92,7 @@ impl From<Error> for Problem {
     }
 }
 
-fn need(principal: &Principal, verbs: &[Verb]) -> Result<(), Problem> {
+pub(crate) fn need(principal: &Principal, verbs: &[Verb]) -> Result<(), Problem> {
     if verbs.iter().any(|verb| principal.may(*verb)) {
         return Ok(());
     }
@@ -93,18 +106,13 @@ async fn deny(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     need(&principal, &[Verb::Deny, Verb::Query])?;
-    let list = responder.deny();
-    let tag = |version: u64| format!("W/\"{version}{}\"", list.names_version());
-    let known = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let current = tag(list.version(&principal.tenant));
-    let head = |tag: String| [(ETAG, tag), (CACHE_CONTROL, "private, no-cache".into())];
-    // Weak comparison (RFC 9110, 13.1.2): the time in the body differs, the entries do not.
-    let strong = current.trim_start_matches("W/");
-    if known.split(',').any(|given| given.trim().trim_start_matches("W/") == strong || given.trim() == "*") {
-        return Ok((StatusCode::NOT_MODIFIED, head(current)).into_response());
+    let (current, same) = crate::doors::tag(&responder, &principal.tenant, &headers);
+    let head = [(ETAG, current), (CACHE_CONTROL, "private, no-cache".into())];
+    if same {
+        return Ok((StatusCode::NOT_MODIFIED, head).into_response());
     }
-    let (version, body) = list.body(&principal.tenant, responder.clock.now_micros());
-    Ok((head(tag(version)), [(CONTENT_TYPE, "application/json")], body).into_response())
+    let (_, body) = responder.deny().body(&principal.tenant, responder.clock.now_micros());
+    Ok((head, [(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 /// A question about one request: as [`Asker`] says, with one grant.
@@ -218,6 +226,28 @@ async fn request(
     let order = task.await.map_err(|error| Error::Task(error.to_string()))??;
     let plan = responder.plan(&order);
     Ok(Json(json!({"order": view(&order), "plan": plan})))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rehearse {
+    /// The drill's name; the first where it is missing.
+    name: Option<String>,
+}
+
+async fn drill(
+    State(responder): State<Arc<Responder>>,
+    Extension(principal): Extension<Principal>,
+    body: Result<Json<Rehearse>, JsonRejection>,
+) -> Result<Json<Value>, Problem> {
+    need(&principal, &[Verb::Order])?;
+    let Json(Rehearse { name }) = body.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
+    let first = || responder.drills().into_iter().next().map_or_else(String::new, |drill| drill.name);
+    let name = name.unwrap_or_else(first);
+    // A task of its own: a client that hangs up must not leave the canary stopped.
+    let task = tokio::spawn(async move { responder.drill(&principal, &name).await });
+    let report = task.await.map_err(|error| Error::Task(error.to_string()))??;
+    Ok(Json(json!(report)))
 }
 
 #[derive(Deserialize)]

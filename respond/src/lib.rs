@@ -9,8 +9,10 @@
 //!   whom it stops, [`plan`] what it would do;
 //! - `decide` turns alerts into orders, `hand` is what persons do with them, `calls` drives the switches, `evidence` verifies;
 //!   `journal` is the control log and its mirror; `run` ties them to the main log and to time;
-//! - [`deny`] answers gateways from memory; [`http`] are the routes;
-//! - [`switches`] is the open set of what can be called; `outbound` guards every call; [`webhook`] signs and verifies.
+//! - [`deny`] answers gateways from memory: `doors` are what they ask, [`gateway`] derives who is asking, `bundle` packs the list
+//!   for OPA; [`http`] are the routes of orders; `ssf` transmits shared signals; `drill` rehearses;
+//! - [`switches`] is the open set of what can be called; `outbound` guards every call; [`webhook`] and
+//!   [`signer`] sign.
 //!
 //! No kill without a recorded intent: each step is durable before its effect. Only an alert that is live and received within
 //! 60 s acts.
@@ -18,12 +20,16 @@
 mod activity;
 mod arming;
 mod book;
+mod bundle;
 mod calls;
 pub mod config;
 mod decide;
 pub mod deny;
+mod doors;
+mod drill;
 mod error;
 mod evidence;
+pub mod gateway;
 mod hand;
 pub mod http;
 mod journal;
@@ -32,6 +38,8 @@ mod outbound;
 pub mod plan;
 pub mod responder;
 mod run;
+pub mod signer;
+mod ssf;
 mod state;
 pub mod switches;
 mod target;
@@ -40,6 +48,7 @@ pub mod webhook;
 pub use arming::Arming;
 pub use config::Config;
 pub use decide::Handled;
+pub use drill::Report;
 pub use error::Error;
 pub use hand::Request;
 pub use journal::{CONTROL_GROUP, MAIN_GROUP};

@@ -4,9 +4,9 @@
 //! made in `calls`, evidence is weighed in `evidence`. Each of these may be repeated and interrupted at any point: an order's id
 //! is a digest of its cause, and a switch is called again with the same message id.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use lake::clock::Clock;
 use lake::log::Log;
@@ -19,9 +19,12 @@ use crate::calls::Progress;
 use crate::config::Config;
 use crate::decide::Handled;
 use crate::deny::DenyList;
+use crate::doors::STREAMS_MAX;
 use crate::error::Error;
+use crate::gateway::Gateway;
 use crate::journal::{CONTROL_GROUP, MAIN_GROUP, Mirror};
 use crate::order::Order;
+use crate::signer::Signer;
 use crate::switches::{self, Switch};
 
 /// A shorter beginning of an order's id names nothing.
@@ -46,6 +49,15 @@ pub struct Responder {
     pub(crate) activity: Mutex<Activity>,
     /// Of each tenant that was ever disarmed: whether its alerts may act.
     pub(crate) arming: Mutex<BTreeMap<String, Arming>>,
+    /// The rules of the doors, the operator's before the built-in ones.
+    pub(crate) gateways: Vec<Gateway>,
+    pub(crate) signer: OnceLock<Arc<Signer>>,
+    /// Places for open change streams.
+    pub(crate) streams: Arc<tokio::sync::Semaphore>,
+    /// Tokens that a receiver acknowledged, of calls that have others.
+    pub(crate) acknowledged: Mutex<HashSet<String>>,
+    /// Held while a drill is under way.
+    pub(crate) drilling: tokio::sync::Mutex<()>,
     /// Control log position of the last rewrite of all orders.
     pub(crate) kept_at: AtomicU64,
     /// Told when a call may be due.
@@ -101,7 +113,13 @@ impl Responder {
         }
         let built = switches::build(&config).map_err(|problem| Error::Config(vec![problem]))?;
         let now = clock.now_micros();
+        let gateways = config.gateways.iter().cloned().chain(Gateway::built_in()).collect();
         let responder = Responder {
+            gateways,
+            signer: OnceLock::new(),
+            streams: Arc::new(tokio::sync::Semaphore::new(STREAMS_MAX)),
+            acknowledged: Mutex::default(),
+            drilling: tokio::sync::Mutex::default(),
             deny: DenyList::protecting(&config.protected),
             config,
             clock,
@@ -126,6 +144,20 @@ impl Responder {
 
     pub fn deny(&self) -> &DenyList {
         &self.deny
+    }
+
+    /// From now on what is handed out is signed.
+    pub fn sign_with(&self, signer: Signer) {
+        // Told once, at start, before anybody asks.
+        let _ = self.signer.set(Arc::new(signer));
+    }
+
+    pub(crate) fn signer(&self) -> Option<&Signer> {
+        self.signer.get().map(Arc::as_ref)
+    }
+
+    pub(crate) fn acknowledged(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn activity(&self) -> std::sync::MutexGuard<'_, Activity> {

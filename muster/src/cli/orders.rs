@@ -27,6 +27,10 @@ pub(crate) enum OrdersCommand {
     Approve(Approve),
     /// Take back the reversible steps of an order, or withdraw one that waits
     Release(Release),
+    /// Rehearse: stop a canary agent, measure, and let it go again
+    Drill(Drill),
+    /// What drills measured
+    Report(List),
     /// Let nothing act without a person in this tenant
     Disarm(Change),
     /// Let alerts act unattended again
@@ -137,6 +141,14 @@ pub(crate) struct Approve {
 }
 
 #[derive(Args)]
+pub(crate) struct Drill {
+    /// Name of the drill in the configuration [default: the first; without any, the deny list itself]
+    name: Option<String>,
+    #[command(flatten)]
+    who: Who,
+}
+
+#[derive(Args)]
 pub(crate) struct Change {
     /// Why, for the record
     #[arg(long)]
@@ -148,7 +160,8 @@ pub(crate) struct Change {
 impl OrdersCommand {
     fn who(&self) -> (&Tenant, Option<&PathBuf>) {
         let who = match self {
-            OrdersCommand::List(list) => return (&list.tenant, None),
+            OrdersCommand::List(list) | OrdersCommand::Report(list) => return (&list.tenant, None),
+            OrdersCommand::Drill(drill) => &drill.who,
             OrdersCommand::Show(one) => return (&one.tenant, None),
             OrdersCommand::Request(request) => &request.who,
             OrdersCommand::Approve(approve) => &approve.who,
@@ -215,6 +228,30 @@ async fn act(command: &OrdersCommand, access: &Access, tenant: &str) -> Result<E
         OrdersCommand::Release(release) => {
             tell(access, &format!("/v1/orders/{}/release", release.id), json!({"reason": release.reason})).await?;
             output::print(&format!("released {}\n", release.id))?;
+        }
+        OrdersCommand::Drill(drill) => {
+            let report = tell(access, "/v1/orders/drill", json!({"name": drill.name})).await?;
+            output::print(&told(&report))?;
+            if report["stopped"] != true || report["released"] != true {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        OrdersCommand::Report(list) => {
+            let number = |name: &str| format!("CAST(detail->>'{name}' AS DOUBLE) AS {name}");
+            let text = |name: &str| format!("detail->>'{name}' AS {name}");
+            let query = format!(
+                "SELECT time, {}, {}, {}, {}, {}, {}, {}, {} FROM orders \
+                 WHERE mode = 'drill' AND starts_with(detail, '{{') ORDER BY time DESC",
+                text("drill"),
+                text("agent"),
+                text("stopped"),
+                text("released"),
+                number("last_allowed_ms"),
+                number("first_refused_ms"),
+                number("back_ms"),
+                text("path")
+            );
+            output::rows(&ask(access, tenant, &query).await?, list.format)?;
         }
         OrdersCommand::Disarm(change) => {
             tell(access, "/v1/orders/disarm", json!({"reason": change.reason})).await?;
@@ -293,6 +330,25 @@ impl Whom {
         let all: Vec<String> = all.into_iter().flatten().collect();
         if all.is_empty() { "agent_id IS NOT NULL".into() } else { all.join(" AND ") }
     }
+}
+
+/// A drill's report in words.
+fn told(report: &Value) -> String {
+    let ms = |name: &str| format!("{:.1} ms", report[name].as_f64().unwrap_or(0.0));
+    let text = |name: &str| plain(&report[name]);
+    let (stopped, released) = (report["stopped"] == true, report["released"] == true);
+    let stop =
+        if stopped { format!("refused {} after the decision", ms("first_refused_ms")) } else { "NOT STOPPED".into() };
+    let back = if released { format!("let through {} after the release", ms("back_ms")) } else { "NOT LET GO".into() };
+    format!(
+        "drill {}: canary {} on {}\n  {stop}; last allowed call {} after it, {} calls\n  {back}\n  order {}\n",
+        text("drill"),
+        text("agent"),
+        text("path"),
+        ms("last_allowed_ms"),
+        report["calls"],
+        text("order_id")
+    )
 }
 
 /// The plan, a line a call.

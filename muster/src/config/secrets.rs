@@ -29,7 +29,26 @@ pub(crate) fn resolve(config: &respond::Config) -> Result<respond::Config> {
             system.secrets.insert(name.clone(), Hidden::new(&text));
         }
     }
+    for receiver in &mut config.receivers {
+        let place = (&receiver.authorization_file, &receiver.authorization_env);
+        let text = read(place).with_context(|| format!("the authorization of receiver `{}`", receiver.name))?;
+        receiver.authorization = text.map(|text| Hidden::new(&text));
+    }
+    for drill in &mut config.drills {
+        let place = (&drill.credential_file, &drill.credential_env);
+        let text = read(place).with_context(|| format!("the credential of drill `{}`", drill.name))?;
+        drill.credential = text.map(|text| Hidden::new(&text));
+    }
     Ok(config)
+}
+
+/// What a file or else a variable holds; nothing where neither is named.
+fn read(place: (&Option<String>, &Option<String>)) -> Result<Option<String>> {
+    match place {
+        (Some(path), _) => std::fs::read_to_string(path).map(Some).with_context(|| format!("cannot read {path}")),
+        (None, Some(name)) => environment(name).map(Some).with_context(|| format!("the environment has no {name}")),
+        (None, None) => Ok(None),
+    }
 }
 
 fn environment(name: &str) -> Option<String> {

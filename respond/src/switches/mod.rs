@@ -4,19 +4,23 @@
 //! have reached its target although the answer was lost: it is repeated with the same [`Message::id`], so that a target that can
 //! tell does nothing twice. A switch never says done without the target's word.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use crate::config::Config;
 use crate::order::{Call, Order, Target};
 use crate::outbound;
+use crate::signer::Signer;
 
+pub(crate) mod caep;
 mod fill;
 pub(crate) mod http;
 mod webhook;
 
 /// Every kind of switch there is.
-pub static KINDS: &[&Kind] = &[&webhook::KIND, &http::KIND];
+pub static KINDS: &[&Kind] = &[&webhook::KIND, &http::KIND, &caep::KIND];
 
 const RETRY_AFTER_SECS_MAX: u64 = 3600;
 
@@ -43,6 +47,8 @@ pub(crate) struct Message {
     pub(crate) now_secs: i64,
     pub(crate) order: Order,
     pub(crate) call: Call,
+    /// Signs what is transmitted, where the process has a key.
+    pub(crate) signer: Option<Arc<Signer>>,
     /// Other names of the target's agent or client: the source that has each, and the name.
     pub(crate) names: Vec<(String, String)>,
 }

@@ -1,11 +1,16 @@
 //! Orders at their boundary: alerts in; rows in the logs, entries in the deny list and signed messages out.
 
 mod crash;
+mod doors;
 mod evidence;
+mod faults;
 mod http;
 mod orders;
 mod persons;
 mod receiver;
+mod rehearsal;
 mod run;
+mod signals;
+mod stub;
 mod switch;
 mod world;
