@@ -334,3 +334,21 @@ pub(crate) fn mode_name(mode: Mode, drill: bool) -> &'static str {
 pub(crate) fn clip(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An order as version 0.1 before approvals wrote it into its control log.
+    #[test]
+    fn an_older_order_is_read() {
+        let text = r#"{"order_id":"o","tenant":"acme","target":{"kind":"agent","agent":"billing"},"mode":"act",
+            "state":"executed","step":4,"requested_by":"policy for combination","requested_at":1,"reason":"r",
+            "alert":{"id":"a","detector":"combination","severity_id":4,"title":"t","explanation":"e","agent_id":"billing"},
+            "log_partition":3,"switches":["soc"],"expires_at":9,"ended_at":null,"calls":[{"switch":"soc","act":"stop",
+            "step":3,"state":"executing","asked_at":1,"attempt":1,"next_at":null,"done":true,"detail":"done: 204"}]}"#;
+        let order: Order = serde_json::from_str(text).expect("it is read");
+        assert!(order.denies() && !order.waits() && !order.drill && order.switches_next.is_empty());
+        assert_eq!((order.effective_at, order.approvals_needed), (None, 0));
+    }
+}
