@@ -4,6 +4,7 @@ mod crash;
 mod doors;
 mod evidence;
 mod faults;
+mod figures;
 mod http;
 mod orders;
 mod persons;
