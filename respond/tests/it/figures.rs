@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 
 use axum::routing::any;
 use axum::{Extension, Router};
+use lake::log::Group;
 use respond::order::Target;
-use respond::{Config, Request};
 use schemas::{Holder, Principal, Verb};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::world::{World, acting, person};
+use crate::world::{World, acting};
 
-const ENTRIES: usize = 99_999;
+const ENTRIES: usize = 100_000;
+const CHUNK: usize = 100;
 const CONNECTIONS: usize = 4;
 const ROUNDS: usize = 20;
 const QUESTIONS: usize = 250;
@@ -40,13 +41,20 @@ async fn ask(address: std::net::SocketAddr, path: &'static str) -> Vec<Duration>
 #[ignore = "measures; run by hand on an idle machine"]
 #[allow(clippy::print_stdout, reason = "its output is what it is for")]
 async fn a_deny_answer_beside_an_empty_handler() {
-    let world = World::new(Config { approvals: 0, ..acting() });
-    for i in 0..ENTRIES {
-        let target = Target::Agent { agent: format!("agent-{i}") };
-        let (switches, switches_next, reason, key) = (Vec::new(), Vec::new(), "load".into(), i.to_string());
-        let request = Request { target, switches, switches_next, stands_secs: 3600, reason, key };
-        world.responder.request(&person("ann"), &request).await.expect("stands");
+    let world = World::new(acting());
+    let order_id = world.acted("agent-0").await;
+    let like = world.responder.order(&order_id).expect("it stands");
+    // Noted as the control log notes them, a hundred a frame: an order at a time would take minutes.
+    for chunk in 0..ENTRIES / CHUNK {
+        let order = |i: usize| {
+            let target = Target::Agent { agent: format!("agent-{}", chunk * CHUNK + i + 1) };
+            respond::order::Order { order_id: format!("{:032x}", chunk * CHUNK + i), target, ..like.clone() }
+        };
+        let control = Some(serde_json::json!({"orders": (0..CHUNK).map(order).collect::<Vec<_>>()}));
+        world.control.append(Group { control, ..Group::default() }).await.expect("is noted");
     }
+    let world = world.restart();
+    assert!(world.responder.deny().len("acme") > ENTRIES);
     let principal =
         Principal { name: "gw".into(), tenant: "acme".into(), holder: Holder::Machine, verbs: vec![Verb::Deny] };
     let routes = respond::http::routes(world.responder.clone()).layer(Extension(principal));
