@@ -91,6 +91,9 @@ fn describe(
     let parts: Vec<String> = terms.iter().map(|term| format!("{} {:.1}", term.name, term.bits)).collect();
     let needs = if hard { "a fact, whatever is usual".to_owned() } else { format!("an alert needs {threshold:.1}") };
     let score_text = format!("{score:.1} bits = {}; {needs}.", parts.join(" + "));
+    // A fact of another kind has nothing to do with how usual the action is.
+    let is_of_habits = terms.iter().any(|term| term.name == "action");
+    let ordinary = if is_of_habits { case.ordinary() } else { "" };
     let owned = |column| text(column, at).map(str::to_owned);
     let time = events.time.value(at);
     AlertRow {
@@ -110,7 +113,7 @@ fn describe(
         credential_id: owned(events.credential_id),
         session_id: owned(events.session_id),
         title,
-        explanation: case.text() + &score_text,
+        explanation: case.text() + ordinary + &score_text,
         action: Some(action.to_owned()),
         resource_id: owned(events.resource_id),
         score,
@@ -122,14 +125,14 @@ fn describe(
     }
 }
 
-/// Low: only the cohort's history speaks, or it did not succeed. Critical: grave, sure, and new in action and resource.
+/// Low: only the cohort's history speaks, or it did not succeed. Critical: what may stop an agent unattended.
 fn severity(evidence: &Evidence) -> i32 {
-    let Evidence { impact, weight, history, action_bits, resource_bits, .. } = *evidence;
+    let Evidence { impact, weight, history, .. } = *evidence;
     if history != History::Own || weight < impact {
         return LOW;
     }
     match evidence.weighed_bits() >= HIGH_BITS {
-        true if impact == 1.0 && action_bits >= 5.0 && resource_bits >= 10.0 => CRITICAL,
+        _ if evidence.is_sure() => CRITICAL,
         true if impact >= GRAVE => HIGH,
         _ => MEDIUM,
     }

@@ -3,7 +3,10 @@
 //! The defaults are what was measured to work; a change is part of an alert's `rules_digest`, so that an alert always
 //! says under which rules it was raised. Sizes of one agent's tables are constants beside them, not settings.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
+use schemas::Catalogue;
 use serde::{Deserialize, Serialize};
 
 /// Detection: how much history an agent needs, from which score on an alert is raised, how much is remembered.
@@ -32,6 +35,28 @@ pub struct Config {
     pub combination_bits: f64,
     /// The same for an action that an agent never did: one of a combination's three terms.
     pub first_action_bits: f64,
+    /// The same for another new fact about an agent: a scope, an organization, a way to be called by other agents.
+    pub fact_bits: f64,
+    /// So long after a kill order took effect its target may still be seen: clocks differ and gateways ask now and then.
+    pub after_kill_secs: i64,
+    /// File with entries of your own for the catalogue of actions: see `docs/catalogue.md`. Read at start.
+    pub catalogue_file: Option<PathBuf>,
+    /// The same for an unusual amount of calls, failures, data or cost.
+    pub rate_bits: f64,
+    /// The same for an agent or credential that awakes from a long silence.
+    pub dormant_bits: f64,
+    /// Silence is long from so many days on, and from five times the longest one before.
+    pub dormant_days: u32,
+    /// The same as `rate_bits` for a token older than the agent's tokens ever were.
+    pub token_age_bits: f64,
+    /// A token is old from so many hours on, and from four times the oldest one before.
+    pub token_age_hours: u32,
+    /// The same as `rate_bits` for a token that is used from two places in turn.
+    pub moved_token_bits: f64,
+    /// Calls a minute beyond which an agent is over the limit, whatever is usual for it.
+    pub agent_calls_min_max: u32,
+    /// The same for what a person does by hand.
+    pub user_calls_min_max: u32,
     /// Score from which a grave call is odd: its session is held back instead of learned.
     pub odd_bits: f64,
     /// An odd session that nobody judged is learned after this long, unless others did the same odd thing meanwhile.
@@ -51,6 +76,9 @@ pub struct Config {
     /// Key of the hashes in the state, so that nobody can craft names that collide: made once an installation, no setting.
     #[serde(skip)]
     pub hash_key: [u64; 2],
+    /// What is known of actions: the built-in catalogue, and the file's entries before it.
+    #[serde(skip)]
+    pub catalogue: Catalogue,
 }
 
 impl Default for Config {
@@ -67,6 +95,17 @@ impl Default for Config {
             cohort_agents_min: 3,
             combination_bits: 20.0,
             first_action_bits: 12.0,
+            fact_bits: 12.0,
+            after_kill_secs: 30,
+            catalogue_file: None,
+            rate_bits: 12.5,
+            dormant_bits: 12.0,
+            dormant_days: 14,
+            token_age_bits: 12.0,
+            token_age_hours: 24,
+            moved_token_bits: 12.0,
+            agent_calls_min_max: 6_000,
+            user_calls_min_max: 600,
             odd_bits: 10.0,
             quarantine_hours: 168,
             campaigns_max: 16_384,
@@ -76,6 +115,7 @@ impl Default for Config {
             repeat_hours: 24,
             live_secs_max: 60,
             hash_key: [0; 2],
+            catalogue: Catalogue::default(),
         }
     }
 }

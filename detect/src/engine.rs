@@ -13,8 +13,9 @@ use serde_json::Value;
 
 use crate::Config;
 use crate::agent::Agent;
-use crate::detectors::DETECTORS;
-use crate::hash::{Keyed, Map, Of, map};
+use crate::detectors::{DETECTORS, Order};
+use crate::evidence::Evidence;
+use crate::hash::{Keyed, Map, Of, map, mix};
 use crate::shard::{Shard, Surroundings};
 use crate::tenant::Tenant;
 
@@ -61,6 +62,25 @@ impl Engine {
 
     /// Judges and learns the rows of a batch of `events`, in order. Fails if the batch is not one of `events`.
     pub fn observe(&mut self, batch: &RecordBatch, alerts: &mut Vec<AlertRow>) -> Result<(), SchemaError> {
+        self.judge(batch, alerts, None)
+    }
+
+    /// As [`observe`](Self::observe), and tells how each row with an agent was scored, in the order of the rows.
+    pub fn observe_scored(
+        &mut self,
+        batch: &RecordBatch,
+        alerts: &mut Vec<AlertRow>,
+        scored: &mut Vec<Scored>,
+    ) -> Result<(), SchemaError> {
+        self.judge(batch, alerts, Some(scored))
+    }
+
+    fn judge(
+        &mut self,
+        batch: &RecordBatch,
+        alerts: &mut Vec<AlertRow>,
+        scored: Option<&mut Vec<Scored>>,
+    ) -> Result<(), SchemaError> {
         let events = Events::new(batch)?;
         self.rows.iter_mut().for_each(Vec::clear);
         for at in 0..batch.num_rows() {
@@ -70,18 +90,25 @@ impl Engine {
             }
         }
         let Engine { config, keyed, rules_digest, shards, tenants, new_tenant, threads, rows } = self;
-        let around = Surroundings { config, keyed: *keyed, rules_digest, tenants, new_tenant };
+        let around = Surroundings { config, keyed: *keyed, rules_digest, tenants, new_tenant, tell: scored.is_some() };
         let threads = if batch.num_rows() < PARALLEL_ROWS_MIN { 1 } else { *threads };
         let mut found = run(shards, rows, threads, |shard, rows, found| shard.observe(&around, &events, rows, found));
-        found.sort_by_key(|(row, detector, _)| (*row, *detector));
-        alerts.extend(found.into_iter().map(|(_, _, alert)| alert));
+        found.alerts.sort_by_key(|(row, detector, _)| (*row, *detector));
+        alerts.extend(found.alerts.into_iter().map(|(_, _, alert)| alert));
+        if let Some(scored) = scored {
+            found.scored.sort_by_key(|one| one.row);
+            scored.append(&mut found.scored);
+        }
         Ok(())
     }
 
-    /// Time passes: what waited since the last tick joins what tenants share, thresholds move, and sessions that were held
+    /// Time passes: sessions that were left alone end, what waited since the last tick joins what tenants share, thresholds move, and sessions that were held
     /// back are learned or dropped. No detector sees anything in time passing itself, so `_alerts` stays as it is.
     pub fn tick(&mut self, time_micros: i64, _alerts: &mut Vec<AlertRow>) {
         let Engine { config, shards, tenants, .. } = self;
+        for (number, shard) in shards.iter_mut().enumerate() {
+            shard.sweep(config, time_micros, number);
+        }
         let mut room = config.cohorts_max.saturating_sub(tenants.values().map(Tenant::groups).sum());
         let mut changed: Vec<u64> = Vec::new();
         for shard in shards.iter_mut() {
@@ -106,13 +133,23 @@ impl Engine {
 
     /// Obeys a control frame; says whether it was for detection. Forms, each with the `tenant` that it is about:
     /// `{"tenant": T, "dismiss": ALERT_ID}` (the alert was about ordinary work: learn it),
-    /// `{"tenant": T, "confirm": ALERT_ID}` (it was not: what is held back because of it is dropped) and
-    /// `{"tenant": T, "reset_agent": AGENT_ID}` (its history starts anew). Anything else is not for detection.
+    /// `{"tenant": T, "confirm": ALERT_ID}` (it was not: what is held back because of it is dropped),
+    /// `{"tenant": T, "drop_session": SESSION_ID, "agent": AGENT_ID}` (what the agent did in it is not learned) and
+    /// `{"tenant": T, "reset_agent": AGENT_ID}` (its history starts anew);
+    /// `{"tenant": T, "killed": TARGET, "order": ORDER_ID, "time": MICROS}` (the target was stopped, as of then: the
+    /// `agent`, the `credential`, or the `agent` for the `user` that TARGET names) and `{"tenant": T, "released": ORDER_ID}`
+    /// (that order no longer holds; an order without an id is released by its TARGET). Anything else is not for detection.
     pub fn control(&mut self, control: &Value) -> bool {
         let field = |name| control.get(name).and_then(Value::as_str);
         let Some(tenant) = field("tenant").map(|name| self.keyed.of(Of::Tenant, 0, name)) else {
             return false;
         };
+        if let Some(order) = self.order(tenant, control) {
+            let config = &self.config;
+            let new = || Tenant::new(field("tenant").unwrap_or_default(), config);
+            self.tenants.entry(tenant).or_insert_with(new).shared.obey(&order);
+            return true;
+        }
         let alert = |name| field(name).and_then(|id| u128::from_str_radix(id, 16).ok());
         let mut agents = self.shards.iter_mut().flat_map(|shard| shard.of_tenant(tenant));
         if let Some(alert) = alert("dismiss") {
@@ -122,11 +159,40 @@ impl Engine {
             return agents.any(|agent| agent.confirm(alert));
         }
         drop(agents);
+        if let (Some(session), Some(agent_id)) = (field("drop_session"), field("agent")) {
+            let (key, session) = (self.keyed.of(Of::Agent, tenant, agent_id), self.keyed.of(Of::Session, 0, session));
+            return self.shards.iter_mut().any(|shard| shard.drop_session(key, session));
+        }
         if let Some(agent_id) = field("reset_agent") {
             let key = self.keyed.of(Of::Agent, tenant, agent_id);
             return self.shards.iter_mut().any(|shard| shard.forget(&self.config, key));
         }
         false
+    }
+
+    /// What a control frame says of a kill order. One without an id is named by its target.
+    fn order(&self, tenant: u64, control: &Value) -> Option<Order> {
+        let named = |order: &Value| Some(self.keyed.of(Of::Order, tenant, order.as_str()?));
+        if let Some(order) = control.get("released") {
+            return Some(Order::Released { order: named(order).or_else(|| self.target(tenant, order))? });
+        }
+        let target = self.target(tenant, control.get("killed")?)?;
+        let order = control.get("order").map_or(Some(target), named)?;
+        Some(Order::Killed { order, target, time: control.get("time")?.as_i64()? })
+    }
+
+    /// Whom an order stops.
+    fn target(&self, tenant: u64, target: &Value) -> Option<u64> {
+        let name = |name| target.get(name).and_then(Value::as_str);
+        let agent = name("agent").map(|agent| self.keyed.of(Of::Agent, tenant, agent));
+        // Memory of detectors is a tenant's own, so these need not say of which.
+        let user = name("user").map(|user| self.keyed.of(Of::User, 0, user));
+        match (agent, user, name("credential")) {
+            (Some(agent), Some(user), None) => Some(mix(agent, user)),
+            (Some(agent), None, None) => Some(agent),
+            (None, None, Some(credential)) => Some(self.keyed.of(Of::Credential, 0, credential)),
+            _ => None,
+        }
     }
 
     /// Agents remembered.
@@ -141,18 +207,33 @@ impl Engine {
     }
 }
 
-/// An alert with the row and the detector that raised it.
-pub(crate) type Found = (u32, usize, AlertRow);
+/// What judging rows brought.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// Alerts, with the row and the detector that raised each.
+    pub(crate) alerts: Vec<(u32, usize, AlertRow)>,
+    pub(crate) scored: Vec<Scored>,
+}
+
+/// How a row was scored.
+#[derive(Clone, Debug)]
+pub struct Scored {
+    /// Its number in the batch.
+    pub row: u32,
+    pub evidence: Evidence,
+    /// Bits, one a detector, in the order of [`DETECTORS`].
+    pub bits: [f64; DETECTORS.len()],
+}
 
 /// Calls `f` with each shard that has rows, on so many threads.
 fn run(
     shards: &mut [Shard],
     rows: &[Vec<u32>],
     threads: usize,
-    f: impl Fn(&mut Shard, &[u32], &mut Vec<Found>) + Sync,
-) -> Vec<Found> {
+    f: impl Fn(&mut Shard, &[u32], &mut Found) + Sync,
+) -> Found {
     let work = |shards: &mut [Shard], rows: &[Vec<u32>]| {
-        let mut found = Vec::new();
+        let mut found = Found::default();
         let busy = shards.iter_mut().zip(rows).filter(|(_, rows)| !rows.is_empty());
         busy.for_each(|(shard, rows)| f(shard, rows, &mut found));
         found
@@ -164,15 +245,21 @@ fn run(
     std::thread::scope(|scope| {
         let parts = shards.chunks_mut(each).zip(rows.chunks(each));
         let threads: Vec<_> = parts.map(|(shards, rows)| scope.spawn(|| work(shards, rows))).collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("judging does not panic")).collect()
+        let mut all = Found::default();
+        for mut found in threads.into_iter().map(|thread| thread.join().expect("judging does not panic")) {
+            all.alerts.append(&mut found.alerts);
+            all.scored.append(&mut found.scored);
+        }
+        all
     })
 }
 
-/// The rules by which an alert was raised: configuration and detectors.
+/// The rules by which an alert was raised: configuration, detectors, catalogue.
 fn rules_digest(config: &Config) -> String {
+    let catalogue = config.catalogue.digest().as_bytes();
     let config = serde_json::to_vec(config).expect("a configuration is plain data");
     let detectors: String = DETECTORS.iter().map(|d| format!("{} {}\n", d.name, d.version)).collect();
-    schemas::id::digest([&config[..], detectors.as_bytes()])
+    schemas::id::digest([&config[..], detectors.as_bytes(), catalogue])
 }
 
 #[inline]

@@ -11,6 +11,9 @@ pub enum History {
     None,
 }
 
+const SURE_ACTION_BITS: f64 = 4.0;
+const SURE_RESOURCE_BITS: f64 = 10.0;
+
 /// One call against the history of its agent, cohort and tenant. Surprise is at most 16 bits a kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence {
@@ -36,6 +39,12 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// Sure enough to stop an agent unattended: the gravest impact, done, and new in action as well as resource. On hijacked
+    /// agents it sees four in ten and is wrong about one clean run in 4,000 (`docs/benchmarks.md`).
+    pub fn is_sure(&self) -> bool {
+        self.weight == 1.0 && self.action_bits >= SURE_ACTION_BITS && self.resource_bits >= SURE_RESOURCE_BITS
+    }
+
     /// All surprise, weighed: the score of a combination.
     pub fn weighed_bits(&self) -> f64 {
         self.weight * (self.action_bits + self.order_bits + self.resource_bits)

@@ -74,7 +74,7 @@ impl Case<'_> {
         format!("(impact {impact:.1})")
     }
 
-    /// The whole explanation but for the score.
+    /// The whole explanation but for the score, and what would have been ordinary.
     pub(crate) fn text(&self) -> String {
         let mut text = self.normal();
         text.push_str(&self.happened());
@@ -82,6 +82,18 @@ impl Case<'_> {
             text.push_str(&self.compared(peers));
         }
         text
+    }
+
+    /// What would have made the call ordinary: what takes away the largest term.
+    pub(crate) fn ordinary(&self) -> &'static str {
+        let Evidence { action_bits, order_bits, resource_bits, .. } = *self.evidence;
+        if resource_bits > action_bits.max(order_bits) {
+            "On a resource that it used before, or one declared as intended, it would have been ordinary. "
+        } else if action_bits >= order_bits {
+            "Had it done the action in some of its sessions before, it would have been ordinary. "
+        } else {
+            "After the calls that usually come before it, it would have been ordinary. "
+        }
     }
 
     fn normal(&self) -> String {

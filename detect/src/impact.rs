@@ -1,4 +1,4 @@
-//! Impact: how bad an action can be, from its effect and its words. Surprise is weighed by it.
+//! Impact: how bad an action can be, from the catalogue, else from its effect and its words. Surprise is weighed by it.
 //!
 //! | effect | impact | |
 //! | --- | --- | --- |
@@ -7,8 +7,11 @@
 //! | write, execute, auth, unknown | 0.5 | `auth` is every token grant and login: routine |
 //! | read | 0.2 | |
 //!
-//! A sensitive word in the action or the resource makes any effect but `auth` 1.0. A call that did not succeed counts
-//! 0.3 of it: it did no harm, but somebody tried. A catalogue a source comes with the deep detectors.
+//! An action that [`schemas::catalogue`] knows counts by its entry instead. A sensitive word in the resource, or in an
+//! action that is not in the catalogue, makes any effect but `auth` 1.0. A call that did not succeed counts 0.3 of it: it
+//! did no harm, but somebody tried.
+
+use schemas::catalogue::Known;
 
 const SENSITIVE: &[&str] = &[
     "apikey",
@@ -34,13 +37,22 @@ const SENSITIVE: &[&str] = &[
     "vault",
 ];
 
+/// The least impact of what can do harm: a plain read cannot, and how odd it is says nothing of a hijack.
+pub(crate) const HARM: f64 = 0.3;
 /// The least impact of what the explanations and severities call grave.
 pub(crate) const GRAVE: f64 = 0.8;
 
-pub(crate) fn of(effect: &str, sensitive: bool) -> f64 {
-    match effect {
-        "auth" => 0.5,
+pub(crate) fn of(known: Option<Known>, effect: &str, sensitive: bool) -> f64 {
+    match (known, effect) {
+        (Some(known), _) if !sensitive || effect == "auth" => known.impact.weight(),
+        (None, "auth") => 0.5,
         _ if sensitive => 1.0,
+        (_, other) => of_effect(other),
+    }
+}
+
+fn of_effect(effect: &str) -> f64 {
+    match effect {
         "export" | "admin" | "delegate" => 1.0,
         "delete" => 0.8,
         "read" => 0.2,
@@ -93,6 +105,12 @@ mod tests {
     #[test]
     fn the_list_is_sorted_and_a_token_grant_is_routine() {
         assert!(SENSITIVE.is_sorted());
-        assert_eq!((of("auth", true), of("read", true), of("read", false)), (0.5, 1.0, 0.2));
+        assert_eq!((of(None, "auth", true), of(None, "read", true), of(None, "read", false)), (0.5, 1.0, 0.2));
+    }
+
+    #[test]
+    fn the_catalogue_says_more_than_the_effect_and_less_than_a_secret() {
+        let known = Known { impact: schemas::catalogue::Impact::Routine, needs_approval: false };
+        assert_eq!((of(Some(known), "admin", false), of(Some(known), "read", true)), (0.1, 1.0));
     }
 }

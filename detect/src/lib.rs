@@ -24,6 +24,8 @@ mod explain;
 mod habits;
 mod hash;
 mod impact;
+mod lengths;
+mod rhythm;
 mod session;
 mod shard;
 mod snapshot;
@@ -33,7 +35,7 @@ mod tail;
 mod tenant;
 
 pub use config::Config;
-pub use engine::Engine;
+pub use engine::{Engine, Scored};
 pub use evidence::{Evidence, History};
 pub use explain::Case;
 pub use snapshot::RestoreError;

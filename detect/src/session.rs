@@ -42,8 +42,15 @@ impl Session {
     pub(crate) fn new(key: u64, job: u64, time: i64) -> Self {
         let none = Recent::NONE;
         let best = [0.0; DETECTORS.len()];
-        let (calls, event_ids, odd) = (Vec::new(), Vec::new(), Vec::new());
+        let (calls, event_ids, odd) = (Vec::with_capacity(8), Vec::with_capacity(8), Vec::new());
         Session { key, last: time, recent: none, job, lead: none, calls, event_ids, best, odd, alerted: false }
+    }
+
+    /// Nothing of it so far is learned.
+    pub(crate) fn drop_calls(&mut self) {
+        self.calls.clear();
+        self.odd.clear();
+        self.lead = self.recent;
     }
 
     pub(crate) fn note_odd(&mut self, call: u64) {
@@ -63,6 +70,12 @@ impl Session {
         if let Some(id) = hex(event_id) {
             self.event_ids.push(id);
         }
+    }
+
+    #[inline]
+    pub(crate) fn warm(&self) -> usize {
+        let call = self.calls.last().map_or(0, |call| call.action as usize);
+        call ^ self.event_ids.last().map_or(0, |id| *id as usize) ^ self.odd.len()
     }
 
     pub(crate) fn bytes(&self) -> usize {

@@ -7,22 +7,24 @@
 
 use std::borrow::Cow;
 
-use arrow::array::Array;
 use schemas::Events;
-use schemas::table::strs_at;
+use schemas::table::strs_in;
 
 use crate::Config;
 use crate::agent::{Agent, Held};
 use crate::alert::raise;
-use crate::detectors::{DETECTORS, Seen};
-use crate::engine::{DAY_MICROS, Found, MINUTE_MICROS, SHARDS, text};
+use crate::detectors::{DETECTORS, Seen, shown};
+use crate::engine::{DAY_MICROS, Found, MINUTE_MICROS, SHARDS, Scored, text};
 use crate::evidence::{Evidence, History};
 use crate::habits::{Call, Keys, Odds, RESOURCES_MAX, Recent};
 use crate::hash::{Keyed, Map, Of, map};
-use crate::impact::{self, GRAVE};
+use crate::impact::{self, GRAVE, HARM};
 use crate::session::{CALLS_MAX, Session};
 use crate::symbol::{Symbols, normal, template};
 use crate::tenant::{Pending, Tenant};
+
+/// Rows whose agents are asked for together.
+const AHEAD: usize = 32;
 
 /// What a shard reads and does not write.
 pub(crate) struct Surroundings<'a> {
@@ -31,6 +33,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) rules_digest: &'a str,
     pub(crate) tenants: &'a Map<Tenant>,
     pub(crate) new_tenant: &'a Tenant,
+    /// Every row's scores are wanted.
+    pub(crate) tell: bool,
 }
 
 pub(crate) struct Shard {
@@ -40,6 +44,8 @@ pub(crate) struct Shard {
     pub(crate) pending: Map<Pending>,
     /// Agents with sessions that are held back.
     pub(crate) holding: Vec<u64>,
+    /// When sessions that were left alone were last ended.
+    pub(crate) swept: i64,
     /// The tenant of the row before: rows of one tenant come together.
     tenant_before: (String, u64),
     scratch: Scratch,
@@ -48,6 +54,7 @@ pub(crate) struct Shard {
 /// Texts that are made anew for every row, without allocating.
 #[derive(Default)]
 struct Scratch {
+    keys: Vec<u64>,
     words: String,
     resource: String,
 }
@@ -60,6 +67,8 @@ pub(crate) struct Row<'a> {
     pub(crate) call: Call,
     pub(crate) impact: f64,
     pub(crate) weight: f64,
+    /// The catalogue says that somebody must have approved it.
+    pub(crate) needs_approval: bool,
     /// The resource was named beforehand, by who asked for the work.
     pub(crate) intended: bool,
 }
@@ -71,25 +80,35 @@ impl Shard {
             agents: map(),
             pending: map(),
             holding: Vec::new(),
+            swept: 0,
             tenant_before: Default::default(),
             scratch: Scratch::default(),
         }
     }
 
     /// Judges and learns these rows.
-    pub(crate) fn observe(&mut self, around: &Surroundings, events: &Events, rows: &[u32], found: &mut Vec<Found>) {
-        for at in rows {
-            if let Some(agent_id) = text(events.agent_id, *at as usize) {
-                self.row(around, events, *at as usize, agent_id, found);
+    pub(crate) fn observe(&mut self, around: &Surroundings, events: &Events, rows: &[u32], found: &mut Found) {
+        let mut keys = std::mem::take(&mut self.scratch.keys);
+        for rows in rows.chunks(AHEAD) {
+            keys.clear();
+            for at in rows {
+                let tenant = self.tenant(around.keyed, events.tenant.value(*at as usize));
+                keys.push(around.keyed.of(Of::Agent, tenant, events.agent_id.value(*at as usize)));
+            }
+            // Agents lie far apart in memory: asked for together they come together, and not one after the other.
+            let warm = keys.iter().filter_map(|key| self.agents.get(key)).fold(0, |sum, agent| sum ^ agent.warm());
+            std::hint::black_box(warm);
+            for (at, key) in rows.iter().zip(&keys) {
+                self.row(around, events, *at as usize, *key, found);
             }
         }
+        self.scratch.keys = keys;
     }
 
-    fn row(&mut self, around: &Surroundings, events: &Events, at: usize, agent_id: &str, found: &mut Vec<Found>) {
+    fn row(&mut self, around: &Surroundings, events: &Events, at: usize, key: u64, found: &mut Found) {
         let Surroundings { config, keyed, tenants, new_tenant, .. } = *around;
         let tenant_key = self.tenant(keyed, events.tenant.value(at));
-        let key = keyed.of(Of::Agent, tenant_key, agent_id);
-        let row = self.read(keyed, events, at);
+        let row = self.read(config, keyed, events, at);
         if !self.agents.contains_key(&key) {
             self.admit(config, key, tenant_key, row.time);
         }
@@ -129,11 +148,12 @@ impl Shard {
         self.tenant_before.1
     }
 
-    fn read<'a>(&mut self, keyed: Keyed, events: &'a Events<'a>, at: usize) -> Row<'a> {
-        let Shard { symbols, scratch: Scratch { words, resource }, .. } = self;
+    fn read<'a>(&mut self, config: &Config, keyed: Keyed, events: &'a Events<'a>, at: usize) -> Row<'a> {
+        let Shard { symbols, scratch: Scratch { words, resource, .. }, .. } = self;
         let name = template(events.action.value(at), words);
         let action = keyed.of(Of::Action, 0, name);
-        let mut sensitive = symbols.note(action, || Cow::Borrowed(name));
+        let known = symbols.action(&config.catalogue, action, name);
+        let mut sensitive = symbols.note(action, || Cow::Borrowed(name)) && known.is_none();
         let effect = events.effect.value(at);
         let mut call = Call { action, resources: [0; RESOURCES_MAX] };
         let ids = text(events.resource_id, at).unwrap_or_default();
@@ -144,11 +164,12 @@ impl Shard {
                 sensitive |= symbols.note(*slot, || Cow::Borrowed(resource));
             }
         }
-        let impact = impact::of(effect, sensitive);
+        let impact = impact::of(known, effect, sensitive);
         let weight = impact * impact::of_outcome(events.outcome.value(at));
         let time = events.time.value(at).min(events.received_at.value(at));
-        let intended = events.flags.is_valid(at) && strs_at(events.flags, at).iter().any(|flag| flag == "in_intent");
-        Row { events, at, time, call, impact, weight, intended }
+        let intended = strs_in(events.flags, at).any(|flag| flag == "in_intent");
+        let needs_approval = known.is_some_and(|known| known.needs_approval);
+        Row { events, at, time, call, impact, weight, needs_approval, intended }
     }
 
     fn admit(&mut self, config: &Config, key: u64, tenant: u64, time: i64) {
@@ -189,6 +210,43 @@ impl Shard {
         self.agents.values_mut().filter(move |agent| agent.tenant == tenant)
     }
 
+    /// Ends the sessions that were left alone, about once a minute, each shard at another second.
+    pub(crate) fn sweep(&mut self, config: &Config, now: i64, number: usize) {
+        if self.swept == 0 {
+            self.swept = now - SWEEP_MICROS * number as i64 / SHARDS as i64;
+        }
+        if now - self.swept < SWEEP_MICROS {
+            return;
+        }
+        self.swept = now;
+        let Shard { agents, pending, holding, .. } = self;
+        let idle = config.session_idle_mins * MINUTE_MICROS;
+        let alone = |session: &Session| now - session.last > idle;
+        let left = agents.iter().filter(|(_, agent)| agent.open.iter().any(alone)).map(|(key, _)| *key);
+        let mut left: Vec<u64> = left.collect();
+        // The order in which they are learned must not hang on that of the map.
+        left.sort_unstable();
+        for key in left {
+            let Some(agent) = agents.get_mut(&key) else { continue };
+            let pending = pending.entry(agent.tenant).or_insert_with(Pending::of_known);
+            let held_before = agent.held.len();
+            let (ended, open) = std::mem::take(&mut agent.open).into_iter().partition(alone);
+            agent.open = open;
+            let ended: Vec<Session> = ended;
+            ended.into_iter().for_each(|session| end(config, agent, pending, session, now));
+            if held_before == 0 && !agent.held.is_empty() {
+                holding.push(key);
+            }
+        }
+    }
+
+    /// What the agent did in this session is not learned; says whether there is such a session.
+    pub(crate) fn drop_session(&mut self, key: u64, session: u64) -> bool {
+        let Some(agent) = self.agents.get_mut(&key) else { return false };
+        let open = agent.open.iter_mut().filter(|open| open.key == session);
+        open.map(Session::drop_calls).count() > 0
+    }
+
     /// Learns or drops what was held back, now that the tenants know what other agents did.
     pub(crate) fn release(&mut self, config: &Config, tenants: &Map<Tenant>, time: i64) {
         let mut still = Vec::new();
@@ -202,8 +260,7 @@ impl Shard {
                     // The same oddity in several hands is no habit.
                     (false, true) => {}
                     (true, true) => {
-                        let pending =
-                            self.pending.entry(agent.tenant).or_insert_with(|| Pending::new(&tenant.all.label));
+                        let pending = self.pending.entry(agent.tenant).or_insert_with(Pending::of_known);
                         learn(config, agent, pending, held.job, held.lead, &held.calls);
                     }
                     (_, false) => agent.held.push(held),
@@ -216,6 +273,9 @@ impl Shard {
         self.holding = still;
     }
 }
+
+/// So often sessions that were left alone are looked for.
+const SWEEP_MICROS: i64 = 64_000_000;
 
 /// Writes what a call was about to `name`: service, kind and id, as far as they are known. False if none is. What is
 /// changed is told apart by its whole id (a payee, a recipient); what is read by its kind.
@@ -282,14 +342,26 @@ fn judge(
     tenant: &Tenant,
     pending: &mut Pending,
     row: &Row,
-    found: &mut Vec<Found>,
+    found: &mut Found,
 ) {
     let config = around.config;
     let session = agent.open.last().expect("the session is open");
     let (recent, job) = (session.recent, session.job);
     let evidence = evidence(config, agent, tenant, row, recent, job);
-    let seen = Seen { config, row, evidence: &evidence, recent, agent: agent.facts(), keyed: around.keyed };
+    let seen = Seen {
+        config,
+        row,
+        evidence: &evidence,
+        recent,
+        agent: agent.facts(),
+        keyed: around.keyed,
+        tails: &tenant.tails,
+        shown: shown(around.keyed, row),
+    };
     let scores = agent.states.score(&seen, &tenant.shared);
+    if around.tell {
+        found.scored.push(Scored { row: row.at as u32, evidence, bits: scores });
+    }
     for (i, score) in scores.into_iter().enumerate().filter(|(_, score)| *score > 0.0) {
         let session = agent.open.last_mut().expect("the session is open");
         session.best[i] = session.best[i].max(score as f32);
@@ -300,14 +372,14 @@ fn judge(
         // Without history of its own everything is new to an agent: it has to learn to get one.
         session.alerted |= hard || evidence.history == History::Own;
         if let Some(alert) = raise(around, symbols, agent, tenant, &seen, i, score) {
-            found.push((row.at as u32, i, alert));
+            found.alerts.push((row.at as u32, i, alert));
         }
     }
     if is_odd(config, &evidence) && agent.sessions > 0 {
         let session = agent.open.last_mut().expect("the session is open");
         session.note_odd(if itself_odd(&evidence) { row.call.key() } else { ODD_ORDER });
     }
-    agent.states.learn(&seen, &mut pending.notes);
+    agent.states.learn(&seen, &scores, &mut pending.notes);
 }
 
 /// A session ended: it is learned or held back, and its highest scores tell what is usual in this tenant.
@@ -339,40 +411,45 @@ fn learn(config: &Config, agent: &mut Agent, pending: &mut Pending, job: u64, le
 }
 
 fn evidence(config: &Config, agent: &Agent, tenant: &Tenant, row: &Row, recent: Recent, job: u64) -> Evidence {
-    let keys = Keys::new(recent, row.call);
-    let mut odds = Odds::prior(row.call);
-    let cohort = tenant.cohorts.get(&agent.cohort).filter(|cohort| cohort.agents >= config.cohort_agents_min);
-    if tenant.all.agents >= config.cohort_agents_min {
-        tenant.all.habits.refine(&mut odds, &keys);
-    }
-    if let Some(cohort) = cohort {
-        cohort.habits.refine(&mut odds, &keys);
-    }
-    if let Some(job) = tenant.jobs.get(&job).filter(|_| job != 0) {
-        job.habits.refine(&mut odds, &keys);
-    }
-    let peers_action_bits = bits(odds.action);
-    agent.habits.refine(&mut odds, &keys);
-
+    let cohort = tenant.cohorts.get(&agent.cohort);
     let own_days = (row.time - agent.first) / DAY_MICROS;
-    let history = match cohort {
+    let history = match cohort.filter(|cohort| cohort.agents >= config.cohort_agents_min) {
         _ if agent.sessions >= config.history_sessions_min && own_days >= config.history_days_min => History::Own,
         Some(cohort) if cohort.habits.sessions() >= config.cohort_sessions_min => History::Cohort,
         _ => History::None,
     };
-    let resource_bits = if row.intended { 0.0 } else { bits(odds.resource()) };
     let mut evidence = Evidence {
         impact: row.impact,
         weight: row.weight,
         history,
         action_is_new: !agent.actions_forgotten && !agent.did(row.call.action),
-        cohort_agents_with: cohort.map_or(0, |cohort| cohort.habits.agents_with(row.call.action)),
-        action_bits: bits(odds.action),
-        order_bits: bits(odds.order),
-        resource_bits,
-        peers_action_bits,
+        cohort_agents_with: 0,
+        action_bits: 0.0,
+        order_bits: 0.0,
+        resource_bits: 0.0,
+        peers_action_bits: 0.0,
         elsewhere: 0,
     };
+    // A plain read that the agent did before: no detector asks how odd it is, and most calls are such.
+    if row.impact < HARM && !evidence.action_is_new {
+        return evidence;
+    }
+    let keys = Keys::new(recent, row.call);
+    let mut odds = Odds::prior(row.call);
+    if tenant.all.agents >= config.cohort_agents_min {
+        tenant.all.habits.refine(&mut odds, &keys);
+    }
+    if let Some(cohort) = cohort.filter(|cohort| cohort.agents >= config.cohort_agents_min) {
+        evidence.cohort_agents_with = cohort.habits.agents_with(row.call.action);
+        cohort.habits.refine(&mut odds, &keys);
+    }
+    if let Some(job) = tenant.jobs.get(&job).filter(|_| job != 0) {
+        job.habits.refine(&mut odds, &keys);
+    }
+    evidence.peers_action_bits = bits(odds.action);
+    agent.habits.refine(&mut odds, &keys);
+    (evidence.action_bits, evidence.order_bits) = (bits(odds.action), bits(odds.order));
+    evidence.resource_bits = if row.intended { 0.0 } else { bits(odds.resource()) };
     // An order of calls may be odd for many at once; the same call itself may not.
     if is_odd(config, &evidence) && itself_odd(&evidence) {
         let who = agent.stands_for(job);
@@ -401,6 +478,6 @@ const TERM_BITS_MAX: f64 = 16.0;
 
 /// Rounded, so that the last digit of a logarithm cannot differ from machine to machine.
 #[inline]
-fn bits(p: f64) -> f64 {
+pub(crate) fn bits(p: f64) -> f64 {
     ((-p.log2()).clamp(0.0, TERM_BITS_MAX) * 1024.0).round() / 1024.0
 }

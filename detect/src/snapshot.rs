@@ -65,6 +65,7 @@ struct ShardState {
     agents: Vec<(u64, Agent)>,
     pending: Vec<(u64, Pending)>,
     holding: Vec<u64>,
+    swept: i64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -91,6 +92,7 @@ impl Engine {
             agents: sorted(&shard.agents, Agent::clone),
             pending: sorted(&shard.pending, Pending::clone),
             holding: shard.holding.clone(),
+            swept: shard.swept,
         };
         let (shards, tenants): (Vec<ShardState>, _) =
             (self.shards.iter().map(shard).collect(), sorted(&self.tenants, tenant));
@@ -152,6 +154,7 @@ impl Engine {
         for (shard, saved) in self.shards.iter_mut().zip(state.shards) {
             shard.symbols = Symbols::restore(config.names_max.div_ceil(SHARDS), saved.symbols);
             shard.holding = saved.holding;
+            shard.swept = saved.swept;
             shard.agents = into_map(saved.agents, |mut agent: Agent| {
                 agent.states = states.next().unwrap_or_default();
                 if !same {

@@ -7,6 +7,8 @@
 
 use std::borrow::Cow;
 
+use schemas::Catalogue;
+use schemas::catalogue::Known;
 use serde::{Deserialize, Serialize};
 
 use crate::hash::{Map, map};
@@ -71,11 +73,16 @@ fn is_id(word: &str) -> bool {
         || (word.len() >= 12 && digits >= 3)
 }
 
+/// Actions of which the catalogue's answer is kept; past it all are asked for anew.
+const ACTIONS_MAX: usize = 4_096;
+
 /// What fingerprints of actions and resources stand for, and whether the words in them are sensitive.
 #[derive(Clone, Debug)]
 pub(crate) struct Symbols {
     known: Map<Symbol>,
     names_max: usize,
+    /// What the catalogue says of actions; it follows from their names, so snapshots leave it out.
+    actions: Map<Option<Known>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,13 +93,13 @@ pub(crate) struct Symbol {
 
 impl Symbols {
     pub(crate) fn new(names_max: usize) -> Self {
-        Symbols { known: map(), names_max }
+        Symbols { known: map(), names_max, actions: map() }
     }
 
     pub(crate) fn restore(names_max: usize, rows: Vec<(u64, Symbol)>) -> Self {
         let mut known = map();
         known.extend(rows);
-        Symbols { known, names_max }
+        Symbols { known, names_max, actions: map() }
     }
 
     /// In order of fingerprints.
@@ -114,6 +121,18 @@ impl Symbols {
             self.known.insert(key, Symbol { name: name.chars().take(NAME_CHARS_MAX).collect(), sensitive });
         }
         sensitive
+    }
+
+    /// What the catalogue says of the action `key`, which is called `name`.
+    #[inline]
+    pub(crate) fn action(&mut self, catalogue: &Catalogue, key: u64, name: &str) -> Option<Known> {
+        if let Some(known) = self.actions.get(&key) {
+            return *known;
+        }
+        if self.actions.len() >= ACTIONS_MAX {
+            self.actions.clear();
+        }
+        *self.actions.entry(key).or_insert_with(|| catalogue.find(name))
     }
 
     pub(crate) fn name(&self, key: u64) -> &str {

@@ -102,6 +102,11 @@ impl Pending {
         }
     }
 
+    /// Of a tenant that is there already, so that its name is not needed.
+    pub(crate) fn of_known() -> Self {
+        Pending::new("")
+    }
+
     pub(crate) fn join(&mut self, config: &Config, cohort: u64, label: String, actions: Vec<u64>) {
         self.push_move(config, Move { cohort, label, leaves: false, actions });
     }

@@ -117,6 +117,7 @@ struct Texts {
     credential: String,
     effect: String,
     outcome: String,
+    resource: String,
 }
 
 /// Answers that repeat from record to record, so many at most.

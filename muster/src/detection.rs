@@ -3,16 +3,22 @@
 //! A thread of its own, because judging is all CPU. What it appends may be appended again after a crash (it goes on from
 //! its last snapshot): the log drops an alert whose id came before, so that readers see each alert once.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
+use arrow::array::Array;
 use detect::Engine;
 use lake::files::Files;
 use lake::log::{Frame, Group, Log, LogError, Payload};
-use schemas::AlertRow;
+use schemas::order::Orders;
+use schemas::{AlertRow, OrderRow};
+use serde_json::{Value, json};
 
+/// Where below the data folder the detectors' memory is, and its file.
+pub(crate) const FOLDER: &str = "detect";
+pub(crate) const SNAPSHOT: &str = "engine.snapshot";
 /// Name of the reader group in the log.
 pub(crate) const GROUP: &str = "detect";
 /// A snapshot holds a position of 8 bytes before the engine's own bytes.
@@ -55,7 +61,7 @@ impl Detection {
     /// Restores the last snapshot; without one, or where a snapshot cannot be read, starts at the oldest frame there is.
     pub(crate) fn open(log: Arc<Log>, files: Arc<dyn Files>, folder: PathBuf, config: &detect::Config) -> Result<Self> {
         files.create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let snapshot = folder.join("engine.snapshot");
+        let snapshot = folder.join(SNAPSHOT);
         let (engine, position) = match restore(files.as_ref(), &snapshot, config) {
             Ok(Some(restored)) => restored,
             Ok(None) => (Engine::new(config), log.first()),
@@ -64,7 +70,7 @@ impl Detection {
                 (Engine::new(config), log.first())
             }
         };
-        // Frames that the log no longer has are in the lake; learning from there is a job of its own.
+        // Frames that the log no longer has are in the lake; learning from there is `muster learn`'s.
         let position = position.max(log.first());
         log.passed(GROUP, position);
         let progress = Arc::new(AtomicU64::new(position));
@@ -118,37 +124,65 @@ impl Detection {
                 // A control frame that is not about detection is somebody else's.
                 self.engine.control(control);
             }
+            Payload::Orders(orders) => {
+                let orders = Orders::new(orders)?;
+                let controls = (0..orders.order_id.len()).filter_map(|row| control_of(&orders.row(row)));
+                controls.for_each(|control| _ = self.engine.control(&control));
+            }
             Payload::Quarantine(_)
             | Payload::Ledger(_)
             | Payload::Alerts(_)
-            | Payload::Orders(_)
-            | Payload::Inventory(_) => {}
+            | Payload::Inventory(_)
+            | Payload::Verdicts(_) => {}
         }
         self.unsaved.frames += usize::from(!matches!(frame.payload, Payload::Tick(_)));
         self.position = frame.offset + 1;
         Ok(())
     }
 
-    /// Writes the snapshot whole: a temporary file, fsynced, renamed, folder fsynced.
     fn save(&mut self) -> Result<()> {
-        let temporary = self.snapshot.with_extension("tmp");
-        let folder = self.snapshot.parent().context("the snapshot lies in a folder")?;
-        if self.files.len(&temporary).is_ok() {
-            self.files.remove(&temporary)?;
-        }
-        let mut file = self.files.create(&temporary)?;
-        file.append(&self.position.to_le_bytes())?;
-        file.append(&self.engine.snapshot())?;
-        file.sync()?;
-        self.files.rename(&temporary, &self.snapshot)?;
-        self.files.sync_dir(folder)?;
+        save(self.files.as_ref(), &self.snapshot, &self.engine, self.position)?;
         self.unsaved = Unsaved::default();
         self.log.passed(GROUP, self.position);
         Ok(())
     }
 }
 
-fn restore(files: &dyn Files, path: &std::path::Path, config: &detect::Config) -> Result<Option<(Engine, u64)>> {
+/// Writes the snapshot whole: a temporary file, fsynced, renamed, folder fsynced.
+pub(crate) fn save(files: &dyn Files, snapshot: &Path, engine: &Engine, position: u64) -> Result<()> {
+    let temporary = snapshot.with_extension("tmp");
+    let folder = snapshot.parent().context("the snapshot lies in a folder")?;
+    if files.len(&temporary).is_ok() {
+        files.remove(&temporary)?;
+    }
+    let mut file = files.create(&temporary)?;
+    file.append(&position.to_le_bytes())?;
+    file.append(&engine.snapshot())?;
+    file.sync()?;
+    files.rename(&temporary, snapshot)?;
+    Ok(files.sync_dir(folder)?)
+}
+
+/// What a step of an order means to the detectors: its target is stopped, or let go. Other steps change neither.
+pub(crate) fn control_of(step: &OrderRow) -> Option<Value> {
+    let OrderRow { tenant, order_id, target_id, time, .. } = step;
+    match step.state.as_str() {
+        "executing" | "executed" | "partial" => {
+            let target = match step.target_kind.as_str() {
+                "agent_user" => {
+                    let (agent, user) = target_id.split_once(' ')?;
+                    json!({"agent": agent, "user": user})
+                }
+                kind => json!({kind: target_id}),
+            };
+            Some(json!({"tenant": tenant, "killed": target, "order": order_id, "time": time}))
+        }
+        "released" | "expired" | "failed" => Some(json!({"tenant": tenant, "released": order_id})),
+        _ => None,
+    }
+}
+
+fn restore(files: &dyn Files, path: &Path, config: &detect::Config) -> Result<Option<(Engine, u64)>> {
     let len = match files.len(path) {
         Ok(len) => len,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -158,4 +192,33 @@ fn restore(files: &dyn Files, path: &std::path::Path, config: &detect::Config) -
     let (position, state) = bytes.split_first_chunk::<POSITION_BYTES>().context("the snapshot is too short")?;
     let engine = Engine::restore(config, state).map_err(|error| anyhow::anyhow!("{error}"))?;
     Ok(Some((engine, u64::from_le_bytes(*position))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(state: &str, target_kind: &str, target_id: &str) -> OrderRow {
+        let (tenant, order_id) = ("acme".to_owned(), "o-1".to_owned());
+        let (state, target_kind, target_id) = (state.to_owned(), target_kind.to_owned(), target_id.to_owned());
+        OrderRow { tenant, order_id, state, target_kind, target_id, time: 7, ..OrderRow::default() }
+    }
+
+    #[test]
+    fn the_detectors_hear_who_is_stopped_and_who_is_let_go() {
+        let killed = |target: Value| Some(json!({"tenant": "acme", "killed": target, "order": "o-1", "time": 7}));
+        let released = Some(json!({"tenant": "acme", "released": "o-1"}));
+        for (step, expected) in [
+            (step("requested", "agent", "a"), None),
+            (step("executing", "agent", "a"), killed(json!({"agent": "a"}))),
+            (step("partial", "credential", "c"), killed(json!({"credential": "c"}))),
+            (step("executed", "agent_user", "a u v"), killed(json!({"agent": "a", "user": "u v"}))),
+            (step("expired", "agent", "a"), released.clone()),
+            (step("failed", "agent", "a"), released),
+        ] {
+            assert_eq!(control_of(&step), expected, "{step:?}");
+            let control = expected.into_iter().all(|control| Engine::new(&detect::Config::default()).control(&control));
+            assert!(control, "{step:?}");
+        }
+    }
 }

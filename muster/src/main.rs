@@ -7,12 +7,14 @@ mod cli;
 mod client;
 mod config;
 mod detection;
+mod learning;
 mod metrics;
 mod node;
 mod operator;
 mod output;
 mod server;
 mod tokens;
+mod verdict;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -8,7 +8,7 @@ use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 use prometheus_client::registry::Registry;
 use schemas::ledger::Ledger;
-use schemas::{alert, inventory, order};
+use schemas::{alert, inventory, order, verdict};
 
 use crate::node::Node;
 
@@ -26,6 +26,12 @@ struct Admission {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Detector {
     detector: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Judged {
+    detector: String,
+    verdict: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -61,6 +67,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     records: Family<Admission, Counter>,
     alerts: Family<Detector, Counter>,
+    verdicts: Family<Judged, Counter>,
     orders: Family<State, Counter>,
     polls: Family<Poll, Counter>,
     log_end: Gauge,
@@ -75,13 +82,14 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new() -> Self {
         let (records, alerts, orders) = (Family::default(), Family::default(), Family::default());
-        let polls = Family::default();
+        let (polls, verdicts) = (Family::default(), Family::default());
         let (log_end, lake_failing, behind) = (Gauge::default(), Gauge::default(), Family::default());
         let (sources_changed, sources_broken) = (Gauge::default(), Family::default());
         let (tokens_remembered, tokens) = (Gauge::default(), Family::default());
         let mut registry = Registry::with_prefix("muster");
         registry.register("records", "Records since start, by result of admission", records.clone());
         registry.register("alerts", "Alerts since start", alerts.clone());
+        registry.register("verdicts", "Verdicts of persons on alerts since start", verdicts.clone());
         registry.register("order_steps", "Steps of orders since start, by the state they led to", orders.clone());
         registry.register("inventory_runs", "Runs of inventory polls since start, by outcome", polls.clone());
         registry.register("log_end", "Offset of the next frame of the log", log_end.clone());
@@ -99,6 +107,7 @@ impl Metrics {
             registry,
             records,
             alerts,
+            verdicts,
             orders,
             polls,
             log_end,
@@ -188,6 +197,13 @@ impl Metrics {
                 for i in 0..batch.num_rows() {
                     let labels = Detector { detector: alerts.detector.value(i).into() };
                     self.alerts.get_or_create(&labels).inc();
+                }
+            }
+            Payload::Verdicts(batch) => {
+                let Ok(rows) = verdict::Verdicts::new(batch) else { return };
+                for row in (0..batch.num_rows()).map(|i| rows.row(i)) {
+                    let labels = Judged { detector: row.detector, verdict: row.verdict };
+                    self.verdicts.get_or_create(&labels).inc();
                 }
             }
             Payload::Orders(batch) => {

@@ -18,11 +18,12 @@ use lake::log::{Group, Log, LogConfig, LogError};
 use lake::tables::Lake;
 use query::Query;
 use respond::Responder;
+use schemas::Catalogue;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::cli::ingest::{load_registry, load_sources};
+use crate::cli::ingest::{load_catalogue, load_registry, load_sources};
 use crate::config::{Config, resolve_secrets};
 use crate::detection::{self, Detection};
 use crate::metrics::Metrics;
@@ -38,7 +39,7 @@ pub(crate) struct Store {
     pub(crate) log: Arc<Log>,
     pub(crate) lake: Arc<Lake>,
     pub(crate) query: Arc<Query>,
-    files: Arc<dyn Files>,
+    pub(crate) files: Arc<dyn Files>,
     key: [u8; KEY_BYTES],
     /// Held while the process lives: two processes on one folder would both own the log.
     _lock: File,
@@ -87,6 +88,11 @@ impl Store {
         Ok(Store { config, clock, log, lake, query, files, key, _lock: lock })
     }
 
+    /// The detectors' configuration, with the key of this installation.
+    pub(crate) fn detect_config(&self, catalogue: Catalogue) -> detect::Config {
+        detect::Config { hash_key: hash_key(&self.key), catalogue, ..self.config.detect.clone() }
+    }
+
     /// One tenant's totals, as `muster status` and `/v1/status` show them.
     pub(crate) async fn status(&self, tenant: &str) -> Result<Value> {
         let lake = self.lake.status();
@@ -96,6 +102,7 @@ impl Store {
             "roles": {"lake": {"position": lake.next, "behind": lake.behind, "error": lake.error}},
             "ledger": self.query.sql(tenant, LEDGER).await?.rows_as::<Value>()?,
             "alerts": self.query.sql(tenant, ALERTS).await?.rows_as::<Value>()?,
+            "precision": self.query.sql(tenant, PRECISION).await?.rows_as::<Value>()?,
             "orders": self.query.sql(tenant, ORDERS).await?.rows_as::<Value>()?,
             "inventory": self.query.sql(tenant, POLLS).await?.rows_as::<Value>()?,
         }))
@@ -115,6 +122,7 @@ impl Node {
         // What can be wrong with the configuration is found before anything runs.
         let sources = load_sources(&config)?;
         let registry = load_registry(&config, &sources)?;
+        let catalogue = load_catalogue(&config)?;
         let respond = resolve_secrets(&config.respond)?;
         let store = Store::open(config, clock).await?;
         let Store { config, clock, log, files, key, .. } = &store;
@@ -136,8 +144,8 @@ impl Node {
         let remembering = ingest.clone();
         let taught = tokio::task::spawn_blocking(move || remembering.remember()).await??;
         tracing::info!(taught, "what was said of tokens is learned again from the log");
-        let detect = detect::Config { hash_key: hash_key(key), ..config.detect.clone() };
-        let detection = Detection::open(log.clone(), files.clone(), folder.join("detect"), &detect)?;
+        let detect = store.detect_config(catalogue);
+        let detection = Detection::open(log.clone(), files.clone(), folder.join(detection::FOLDER), &detect)?;
 
         let (stop, _) = watch::channel(false);
         let (failed, failure) = watch::channel(None);
@@ -292,6 +300,8 @@ const LEDGER: &str = "SELECT door, source, sum(received) AS received, sum(mapped
      max(received_at) AS last_received_at FROM ingest_ledger GROUP BY door, source ORDER BY door, source";
 const ALERTS: &str = "SELECT detector, severity_id, count(*) AS alerts, max(time) AS last_time FROM alerts \
      GROUP BY detector, severity_id ORDER BY detector, severity_id DESC";
+/// Of the weeks in which an alert was judged, the newest.
+const PRECISION: &str = "SELECT * FROM detector_precision WHERE judged > 0 ORDER BY week DESC, detector LIMIT 20";
 const ORDERS: &str = "SELECT state, mode, count(*) AS orders FROM (SELECT state, mode, row_number() \
      OVER (PARTITION BY order_id ORDER BY step DESC) AS back FROM orders) WHERE back = 1 GROUP BY state, mode ORDER BY state";
 

@@ -77,6 +77,7 @@ fn routes(node: &Arc<Node>) -> Router {
     own.merge(ingest::http::routes(node.ingest.clone(), &node.config.ingest))
         .merge(query::http::routes(node.query.clone()))
         .merge(respond::http::routes(node.responder.clone()))
+        .merge(crate::verdict::routes(node.clone()))
 }
 
 /// Routes that answer anybody.
@@ -121,10 +122,14 @@ async fn by_token(State(tokens): State<Tokens>, mut request: Request, next: Next
 
 async fn as_operator(mut request: Request, next: Next) -> Response {
     let tenant = request.headers().get(TENANT_HEADER).and_then(|v| v.to_str().ok()).unwrap_or("default").to_owned();
-    let verbs = vec![Verb::Ingest, Verb::Act, Verb::Query, Verb::Deny, Verb::Order, Verb::Approve, Verb::Admin];
-    let principal = Principal { name: "operator".into(), tenant, holder: Holder::Person, verbs };
-    request.extensions_mut().insert(principal);
+    request.extensions_mut().insert(operator(&tenant));
     next.run(request).await
+}
+
+/// Whoever may open the data folder.
+pub(crate) fn operator(tenant: &str) -> Principal {
+    let verbs = vec![Verb::Ingest, Verb::Act, Verb::Query, Verb::Deny, Verb::Order, Verb::Approve, Verb::Admin];
+    Principal { name: "operator".into(), tenant: tenant.to_owned(), holder: Holder::Person, verbs }
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

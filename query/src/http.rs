@@ -93,17 +93,19 @@ async fn alert(
 }
 
 impl Query {
-    /// The tenant's newest alerts, newest first: objects with the columns of `alerts`.
+    /// The tenant's newest alerts, newest first: objects with the columns of `judged_alerts`.
     pub async fn alerts(&self, tenant: &str, limit: u32) -> Result<Vec<Value>, QueryError> {
-        let text =
-            format!("SELECT * FROM alerts ORDER BY received_at DESC, log_offset DESC, log_index DESC LIMIT {limit}");
+        let text = format!(
+            "SELECT * FROM judged_alerts ORDER BY received_at DESC, log_offset DESC, log_index DESC LIMIT {limit}"
+        );
         self.sql(tenant, &text).await?.rows_as()
     }
 
     /// One alert.
     pub async fn alert(&self, tenant: &str, id: &str) -> Result<Value, QueryError> {
         let quoted = id.replace('\'', "''");
-        let found = self.sql(tenant, &format!("SELECT * FROM alerts WHERE alert_id = '{quoted}' LIMIT 1")).await?;
+        let found =
+            self.sql(tenant, &format!("SELECT * FROM judged_alerts WHERE alert_id = '{quoted}' LIMIT 1")).await?;
         let alert = found.rows_as()?.into_iter().next();
         alert.ok_or_else(|| QueryError::NotFound { what: "alert", id: id.to_owned() })
     }

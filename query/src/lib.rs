@@ -3,6 +3,7 @@
 //! - [`session`] holds what a request's SQL can see: that tenant's views and nothing else;
 //! - [`tenant`] is the wall between tenants;
 //! - [`functions`] are the SQL functions of Muster's own;
+//! - [`history`] are all tenants' events in the order of their arrival, for detection to learn from;
 //! - [`answer`] is a result and the forms it can be written in;
 //! - [`roster`] is the view `agents`: who acts, with whose authority, and what is untidy about it; and those of the inventory;
 //! - [`http`] are the routes.
@@ -13,6 +14,7 @@ pub mod answer;
 mod config;
 mod error;
 mod functions;
+pub mod history;
 pub mod http;
 pub mod roster;
 mod session;

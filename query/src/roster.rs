@@ -1,7 +1,8 @@
 //! The roster: each agent of a tenant, whose authority it uses, and what is untidy about it.
 //!
 //! The view `agents` is one SQL text over the tenant's `events` and `inventory` (`roster.sql`); `credentials` and `grants`
-//! show what the inventory lists, of each poll its latest complete snapshot (`listed.sql`). Each flag says `yes`, `no` or `unknown` and
+//! show what the inventory lists, of each poll its latest complete snapshot (`listed.sql`); `judged_alerts` are alerts with
+//! their last verdict, `detector_precision` how often each detector was right, by week (`precision.sql`). Each flag says `yes`, `no` or `unknown` and
 //! names the fact it rests on; what no record ever told is `unknown`, never `no`:
 //! - **no owner**: a record had the field for the owner, empty, and no record ever named one;
 //! - **never expires**: a record showed the credential without an expiry, or with one more than a year after the event;
@@ -31,6 +32,8 @@ use crate::{Query, QueryError};
 const AGENTS: &str = include_str!("roster.sql");
 const CREDENTIALS: &str = include_str!("credentials.sql");
 const GRANTS: &str = include_str!("grants.sql");
+const JUDGED_ALERTS: &str = include_str!("judged_alerts.sql");
+const PRECISION: &str = include_str!("precision.sql");
 const LISTED: &str = include_str!("listed.sql");
 /// Scopes and roles that open nearly everything, in lower case.
 const BROAD: &str = r"(^|[^a-z])(admin|administrator|administratoraccess|poweruseraccess|owner|root|superuser|full_?access|fullcontrol|full_control|accessasuser|impersonation)([^a-z]|$)|\*|readwrite\.all$|\.manage$|^manage-realm$|^realm-admin$";
@@ -133,8 +136,13 @@ impl Query {
 }
 
 /// The views that are made from others, and the tables under each.
-pub(crate) const VIEWS: &[(&str, &[&str])] =
-    &[("agents", &["events", "inventory"]), ("credentials", &["events", "inventory"]), ("grants", &["inventory"])];
+pub(crate) const VIEWS: &[(&str, &[&str])] = &[
+    ("agents", &["events", "inventory"]),
+    ("credentials", &["events", "inventory"]),
+    ("grants", &["inventory"]),
+    ("judged_alerts", &["alerts", "verdicts"]),
+    ("detector_precision", &["alerts", "verdicts"]),
+];
 
 /// The plan of a view, over the plans of the tenant's tables.
 pub(crate) async fn plan(
@@ -160,11 +168,14 @@ fn text(view: &str, now: i64) -> String {
     let text = match view {
         "agents" => AGENTS,
         "credentials" => CREDENTIALS,
+        "judged_alerts" => JUDGED_ALERTS,
+        "detector_precision" => PRECISION,
         _ => GRANTS,
     };
     let now = format!("arrow_cast({now}, 'Timestamp(Microsecond, Some(\"UTC\"))')");
     let values = [
         ("{listed}", LISTED.trim_end()),
+        ("{judged_alerts}", JUDGED_ALERTS.trim_end()),
         ("{now}", &now),
         ("{broad}", BROAD),
         ("{generic}", GENERIC),

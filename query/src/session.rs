@@ -29,8 +29,20 @@ use crate::tenant::OneTenant;
 use crate::{QueryConfig, QueryError, functions, roster};
 
 /// The views of a session.
-pub(crate) const VIEWS: &[&str] =
-    &["events", "agents", "alerts", "orders", "quarantine", "ingest_ledger", "inventory", "credentials", "grants"];
+pub(crate) const VIEWS: &[&str] = &[
+    "events",
+    "agents",
+    "alerts",
+    "judged_alerts",
+    "verdicts",
+    "detector_precision",
+    "orders",
+    "quarantine",
+    "ingest_ledger",
+    "inventory",
+    "credentials",
+    "grants",
+];
 const CATALOG: &str = "muster";
 const SCHEMA: &str = "public";
 /// Functions that make as much as a number says, outside the memory that is counted.
@@ -155,7 +167,7 @@ impl Views {
 }
 
 /// The batch with the exact types of the files: names of list items and the like may differ.
-fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let columns = schema.fields().iter().map(|field| {
         let column = batch.column_by_name(field.name());
         let column =

@@ -16,7 +16,8 @@ use crate::webhook::Secret;
 pub struct Config {
     /// The first policy that matches an alert decides; an alert that none matches asks for nothing.
     pub policies: Vec<Policy>,
-    /// Ids of agents and credentials that are never stopped. Names do not count: an agent can claim one.
+    /// Ids of agents and credentials that are never stopped, beside the agents that the registry protects. Names do not
+    /// count: an agent can claim one.
     pub protected: Vec<String>,
     /// Orders a tenant's alerts may start in any 60 s; beyond that they are refused and somebody has to look.
     pub orders_per_minute_max: u32,

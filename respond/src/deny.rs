@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use axum::body::Bytes;
 use schemas::Registry;
+use schemas::registry::Agent;
 use serde::Serialize;
 
 use crate::order::{Order, Target};
@@ -96,6 +97,17 @@ impl DenyList {
     /// Version of the names that the list tells, for its tag; empty where there is no registry.
     pub(crate) fn names_version(&self) -> &str {
         self.registry.get().map_or("", Registry::version)
+    }
+
+    /// Whether the registry protects an agent that any source calls `name`.
+    pub(crate) fn protects(&self, tenant: &str, name: &str) -> bool {
+        self.registry.get().is_some_and(|registry| registry.named(tenant, name).any(|agent| agent.protected))
+    }
+
+    /// Whether the registry protects any agent of the tenant.
+    pub(crate) fn protects_any(&self, tenant: &str) -> bool {
+        let here = |agent: &Agent| agent.protected && agent.tenant.as_deref().is_none_or(|of| of == tenant);
+        self.registry.get().is_some_and(|registry| registry.agents().iter().any(here))
     }
 
     pub(crate) fn raise(&self, version_min: u64) {

@@ -225,11 +225,13 @@ impl Responder {
             return Some("the event was received more than 60 s ago".into());
         }
         let protected = &self.config.protected;
-        let named = |id: &str| protected.iter().any(|other| other == id);
+        let listed = |id: &str| protected.iter().any(|other| other == id);
+        let named = |id: &str| listed(id) || self.deny.protects(&alert.tenant, id);
+        let any = !protected.is_empty() || self.deny.protects_any(&alert.tenant);
         match &alert.agent_id {
             Some(agent) if named(agent) => Some(format!("{agent} is protected")),
             // Nobody can say that the credential is not a protected agent's.
-            None if !protected.is_empty() => Some("the alert names no agent, and some are protected".into()),
+            None if any => Some("the alert names no agent, and some are protected".into()),
             _ if named(&target.id()) => Some(format!("{} is protected", target.id())),
             _ => None,
         }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::catalogue::{Catalogue, Impact};
 use crate::table::{Column, Kind, Table};
 
 /// `docs/<table>.md`: every column with meaning, unit and its name in OCSF, ECS and OpenTelemetry.
@@ -28,6 +29,42 @@ fn markdown_row(column: &Column) -> String {
     let kind = kind.label();
     format!("| `{name}` | {kind}{need} | {}{unit} | {} | {} | {} |\n", cell(doc), cell(ocsf), cell(ecs), cell(otel))
 }
+
+/// `docs/catalogue.md`: what is known of actions by their names.
+pub fn catalogue(catalogue: &Catalogue) -> String {
+    let mut page = CATALOGUE.to_owned();
+    for impact in Impact::ALL {
+        page.push_str(&format!("| {} | {:.1} | {} |\n", impact.name(), impact.weight(), impact.doc()));
+    }
+    page.push_str("\n## Built in\n\n| of | kind | actions |\n| --- | --- | --- |\n");
+    for entry in catalogue.actions() {
+        let patterns: Vec<String> = entry.patterns().map(|pattern| format!("`{pattern}`")).collect();
+        page.push_str(&format!("| {} | {} | {} |\n", entry.of, entry.kind.name(), patterns.join(", ")));
+    }
+    page
+}
+
+const CATALOGUE: &str = "# The catalogue of actions
+
+Generated from `schemas/catalogue.toml`; do not edit (`muster docs` writes it).
+
+Detection multiplies surprise with what an action can do at worst. An action that is not in the catalogue counts by the \
+event's `effect` and by sensitive words in its name. The first entry that fits counts; `*` is any text, case does not count.
+
+Your own entries come before the built-in ones: name a file as `detect.catalogue_file`. With `needs_approval` a successful \
+call without `approval_id` is an alert of its own.
+
+```toml
+[[actions]]
+of = \"our payment gateway\"   # for people
+kind = \"payment\"
+match = [\"POST /v1/payouts\", \"payouts.*\"]
+needs_approval = true
+```
+
+| kind | weight | |
+| --- | --- | --- |
+";
 
 /// The JSON Schema (draft 2020-12) of one row as Muster prints it.
 pub fn json_schema(table: &Table) -> Value {

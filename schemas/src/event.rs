@@ -20,7 +20,7 @@ crate::table::table! {
         door: required Str = "The way the bytes came in (`http`, `file` …).", ocsf "metadata.log_name (1.8)", ecs "input.type";
         source_event_id: optional Str = "The vendor's own id of the record.", ocsf "metadata.original_event_uid (1.8)", ecs "event.id of the source";
         event_index: required I32 = "Which event of its record this is: 0 for the first, more where one record holds several.";
-        flags: optional Strs = "What Muster noticed about the record: `id_conflict` (its id came before with other bytes), `time_ahead` (`time` is more than ten minutes after `received_at`), `time_received` (the record carries no time: `time` is that of its receipt), `backfill` (not live), `no_expiry` (the record shows the credential and no expiry), `no_owner` (the record has a field for the owner and it is empty), `registry` (name or owner of the agent are the registry's, not the record's), `token_issued` (what it says of its token is carried to later records), `token_join` (what was said when its token was issued fills what the record does not say: of agent, user, delegation, scopes and times of the token, at least one is not the record's), `token_conflict` (its token's id was issued to, or seen with, another agent; nothing is carried).";
+        flags: optional Strs = "What Muster noticed about the record: `id_conflict` (its id came before with other bytes), `time_ahead` (`time` is more than ten minutes after `received_at`), `time_received` (the record carries no time: `time` is that of its receipt), `backfill` (not live), `no_expiry` (the record shows the credential and no expiry), `no_owner` (the record has a field for the owner and it is empty), `registry` (name or owner of the agent, or the purpose, are the registry's, not the record's), `in_intent` (the registry says that the agent is meant to do this), `agent_expired` (it came after the day on which the registry lets the agent end), `token_issued` (what it says of its token is carried to later records), `token_join` (what was said when its token was issued fills what the record does not say: of agent, user, delegation, scopes and times of the token, at least one is not the record's), `token_conflict` (its token's id was issued to, or seen with, another agent; nothing is carried).";
         log_partition: required I32 = "Partition of the log, from tenant and agent (else user).";
         log_offset: required I64 = "Offset of the frame in the log.", ocsf "metadata.sequence (1.8)", ecs "event.sequence";
         log_index: required I32 = "Row within the frame.";
@@ -90,7 +90,7 @@ crate::table::table! {
         cost_micros: optional I64 = "Cost of the call.", unit "millionths of the billing currency", ocsf "unmapped";
     }
     "why" {
-        purpose: optional Str = "Declared purpose of the call.", ocsf "unmapped";
+        purpose: optional Str = "Declared purpose of the call: the record's, else what the registry says the agent is for.", ocsf "unmapped";
         prompt_hash: optional Str = "Digest of the prompt behind the call.", ocsf "unmapped";
         conversation_id: optional Str = "Conversation or thread that the call belongs to.", ocsf "unmapped", ecs "gen_ai.conversation.id", otel "gen_ai.conversation.id";
         trace_id: optional Str = "W3C trace id.", ocsf "trace.uid (1.8)", ecs "trace.id", otel "trace_id";

@@ -350,29 +350,47 @@ impl RowBuilder {
 
 /// The texts of row `row` of a `Strs` column.
 pub fn strs_at(array: &ListArray, row: usize) -> Vec<String> {
+    strs_in(array, row).map(str::to_owned).collect()
+}
+
+/// The same without copying them.
+pub fn strs_in(array: &ListArray, row: usize) -> impl Iterator<Item = &str> + Clone {
     use arrow::array::Array;
-    if array.is_null(row) {
-        return Vec::new();
-    }
-    let values = array.value(row);
-    let texts = values.as_any().downcast_ref::<StringArray>().expect("a Strs column holds texts");
-    texts.iter().flatten().map(str::to_owned).collect()
+    let texts = array.values().as_any().downcast_ref::<StringArray>().expect("a Strs column holds texts");
+    items(array, row).filter(|item| texts.is_valid(*item)).map(|item| texts.value(item))
 }
 
 /// The hops of row `row` of a `Hops` column.
 pub fn hops_at(array: &ListArray, row: usize) -> Vec<Hop> {
-    use arrow::array::Array;
-    if array.is_null(row) {
-        return Vec::new();
-    }
-    let values = array.value(row);
-    let hops = values.as_any().downcast_ref::<StructArray>().expect("a Hops column holds structs");
-    let text = |field: usize, i: usize| {
-        let texts = hops.column(field).as_any().downcast_ref::<StringArray>().expect("a hop has text fields");
-        texts.is_valid(i).then(|| texts.value(i).to_owned())
+    let own = |(kind, id, issuer): (&str, &str, Option<&str>)| Hop {
+        kind: kind.to_owned(),
+        id: id.to_owned(),
+        issuer: issuer.map(str::to_owned),
     };
-    let hop = |i| Hop { kind: text(0, i).unwrap_or_default(), id: text(1, i).unwrap_or_default(), issuer: text(2, i) };
-    (0..hops.len()).map(hop).collect()
+    hops_in(array, row).map(own).collect()
+}
+
+/// Kind, id and issuer of each, without copying them.
+pub fn hops_in(
+    array: &ListArray,
+    row: usize,
+) -> impl DoubleEndedIterator<Item = (&str, &str, Option<&str>)> + ExactSizeIterator + Clone {
+    use arrow::array::Array;
+    let hops = array.values().as_any().downcast_ref::<StructArray>().expect("a Hops column holds structs");
+    let text =
+        |field: usize| hops.column(field).as_any().downcast_ref::<StringArray>().expect("a hop has three text fields");
+    let (kinds, ids, issuers) = (text(0), text(1), text(2));
+    items(array, row).map(move |item| {
+        let issuer = issuers.is_valid(item).then(|| issuers.value(item));
+        (kinds.value(item), ids.value(item), issuer)
+    })
+}
+
+/// Where the items of row `row` lie.
+fn items(array: &ListArray, row: usize) -> std::ops::Range<usize> {
+    use arrow::array::Array;
+    let offsets = array.value_offsets();
+    if array.is_null(row) { 0..0 } else { offsets[row] as usize..offsets[row + 1] as usize }
 }
 
 /// Declares a table: `mod` items `TABLE`, `col`, a reader and a row. See [`crate::event`] for the largest use.

@@ -6,11 +6,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
-use benches::workload::Source;
+use benches::workload::{Source, Spec};
 use criterion::Criterion;
 use ingest::{Carrier, Context, Limits, Mapping, Normalized, Sources, normalize};
 
-use crate::support::{generated, lines, parse};
+use crate::support::{generated, lines, parse, written};
 use crate::{group, on_core};
 
 const RECORDS: u64 = 4_000;
@@ -47,14 +47,23 @@ fn map(mapping: &Mapping, body: &[u8], token: &str) -> Normalized {
     normalize(mapping, body, &context, &Limits::default())
 }
 
+/// Generated records, `rows` in each piece.
+pub(crate) fn pieces(spec: Spec, rows: usize) -> Vec<Vec<u8>> {
+    let body = written(spec);
+    let records: Vec<&[u8]> = lines(&body).collect();
+    records.chunks(rows).map(|piece| piece.join(&b'\n')).collect()
+}
+
+/// Records of Envoy as batches.
+pub(crate) fn mapped<'a>(pieces: &'a [Vec<u8>], sources: &'a Sources) -> impl Iterator<Item = RecordBatch> + 'a {
+    let mapping = sources.get("envoy").expect("envoy is built in");
+    pieces.iter().map(|piece| map(mapping, piece, "bench").events.expect("the records are mapped"))
+}
+
 /// Generated Envoy records as the batches that the log and the detectors get, `rows` in each.
 pub(crate) fn batches(events: u64, rows: usize) -> Vec<RecordBatch> {
     let sources = Sources::load(None).expect("the built-in mappings are right");
-    let mapping = sources.get("envoy").expect("envoy is built in");
-    let body = generated(Source::Envoy, events);
-    let records: Vec<&[u8]> = lines(&body).collect();
-    let pieces = records.chunks(rows).map(|piece| piece.join(&b'\n'));
-    pieces.map(|piece| map(mapping, &piece, "bench").events.expect("the records are mapped")).collect()
+    mapped(&pieces(Spec { events, ..Spec::default() }, rows), &sources).collect()
 }
 
 /// The corpus' Okta records, repeated to at least as many as are generated.

@@ -1,22 +1,16 @@
-//! What both benches need: processor time, generated records, and the parse floor.
-//!
-//! Processor time and not the clock, so that other processes on the machine do not count.
+//! What the benches need: generated records, and the parse floor.
 
-use std::time::Duration;
-
+pub(crate) use benches::thread_time;
 use benches::workload::{Generator, Source, Spec};
 use simd_json::{Buffers, INPUT_PADDING, Tape, fill_tape_padded};
 
-/// Time that the calling thread was on a core.
-pub(crate) fn thread_time() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("the benches run on Linux");
-    let nanos = text.split(' ').next().and_then(|n| n.parse().ok()).expect("the first field is nanoseconds");
-    Duration::from_nanos(nanos)
-}
-
 /// `events` generated records of a source, one a line.
 pub(crate) fn generated(source: Source, events: u64) -> Vec<u8> {
-    let mut generator = Generator::new(Spec { source, events, ..Spec::default() });
+    written(Spec { source, events, ..Spec::default() })
+}
+
+pub(crate) fn written(spec: Spec) -> Vec<u8> {
+    let mut generator = Generator::new(spec);
     let mut out = Vec::new();
     while generator.write_record(&mut out) {}
     out

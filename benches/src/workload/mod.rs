@@ -44,6 +44,8 @@ pub struct Spec {
     pub events: u64,
     /// How many agents there are; at most [`AGENTS_MAX`].
     pub agents: u32,
+    /// Whether all agents work alike, instead of few making most of the traffic.
+    pub uniform: bool,
     pub seed: u64,
     /// Time of the first record, in microseconds since the Unix epoch.
     pub start_micros: i64,
@@ -54,7 +56,15 @@ pub struct Spec {
 impl Default for Spec {
     fn default() -> Self {
         let start_micros = 1_767_225_600_000_000; // 2026-01-01T00:00:00Z
-        Spec { source: Source::Envoy, events: 1_000_000, agents: 10_000, seed: 1, start_micros, span_secs: 86_400 }
+        Spec {
+            source: Source::Envoy,
+            events: 1_000_000,
+            agents: 10_000,
+            uniform: false,
+            seed: 1,
+            start_micros,
+            span_secs: 86_400,
+        }
     }
 }
 
@@ -102,7 +112,10 @@ impl Generator {
         self.written += 1;
         let time_micros = self.next_time();
         // Zipf with exponent one, by inverting its distribution: rank k comes about 1/k as often as the first.
-        let rank = f64::from(self.spec.agents).powf(self.rng.f64()) as usize;
+        let rank = match self.spec.uniform {
+            true => self.rng.usize(1..=self.agents.len()),
+            false => f64::from(self.spec.agents).powf(self.rng.f64()) as usize,
+        };
         let agent = rank.clamp(1, self.agents.len()) - 1;
         let fresh = self.renew_session(agent, time_micros);
         match self.spec.source {

@@ -14,6 +14,7 @@
 use super::{About, Detector, Report, Seen, Term};
 use crate::evidence::History;
 use crate::explain::Case;
+use crate::impact::HARM;
 
 pub(super) struct Combination;
 
@@ -35,7 +36,7 @@ impl Detector for Combination {
 
     fn score(_: &(), _: &(), Seen { evidence, .. }: &Seen<'_>) -> f64 {
         match evidence.history {
-            History::Own => evidence.weighed_bits() + elsewhere_bits(evidence.elsewhere),
+            History::Own if evidence.impact >= HARM => evidence.weighed_bits() + elsewhere_bits(evidence.elsewhere),
             _ => 0.0,
         }
     }

@@ -11,21 +11,43 @@
 //! then: list read invoices, export export customers       a session after; its last call must raise the alert, no other
 //! quiet: list read invoices, list read invoices           a session after that must raise none
 //! ```
-//! A call may set further columns: `{scopes_used=admin src_ip=192.0.2.7}` behind it.
+//! A call may set further columns: `{scopes_used=admin src_ip=192.0.2.7}` behind it. Two more lines may stand between, and
+//! happen in the hour before `then`: `others: CALLS`, a session of each of the agents that work beside it, and
+//! `control: {...}`, a control frame.
 
+mod after_kill;
+mod approval;
+mod campaign;
 mod combination;
+mod delegation;
+mod delegation_loop;
+mod dormant;
 mod first_action;
+mod grant_fanout;
+mod moved_token;
+mod rate;
+mod scope;
+mod scope_widening;
+mod shared_credential;
+mod tenant_reach;
+mod token_age;
+mod token_dead;
+mod values;
 
+use arrow::array::{Array, StringArray};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::Config;
 use crate::agent::Facts;
+use crate::engine::{MINUTE_MICROS, text};
 use crate::evidence::Evidence;
 use crate::explain::Case;
 use crate::habits::Recent;
-use crate::hash::Keyed;
+use crate::hash::{Keyed, Of};
+use crate::impact;
 use crate::shard::Row;
+use crate::tail::Tail;
 
 /// One call, as detectors see it.
 pub struct Seen<'a> {
@@ -36,6 +58,67 @@ pub struct Seen<'a> {
     pub(crate) recent: Recent,
     pub(crate) agent: Facts,
     pub(crate) keyed: Keyed,
+    /// The tenant's thresholds, in the order of [`DETECTORS`].
+    pub(crate) tails: &'a [Tail],
+    /// Fingerprints of the token and the credential that were shown.
+    pub(crate) shown: [Option<u64>; 2],
+}
+
+#[inline]
+pub(crate) fn shown(keyed: Keyed, row: &Row<'_>) -> [Option<u64>; 2] {
+    let key = |column| text(column, row.at).map(|id| keyed.of(Of::Credential, 0, id));
+    [key(row.events.token_id), key(row.events.credential_id)]
+}
+
+/// The score of a fact: more than any threshold that calibrates itself.
+pub(crate) const FACT_BITS: f64 = 64.0;
+
+impl Seen<'_> {
+    /// Whether the record has this flag.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        let (flags, at) = (self.row.events.flags, self.row.at);
+        let Some(texts) = flags.values().as_any().downcast_ref::<StringArray>().filter(|_| flags.is_valid(at)) else {
+            return false;
+        };
+        (flags.value_offsets()[at]..flags.value_offsets()[at + 1]).any(|i| texts.value(i as usize) == name)
+    }
+
+    /// From which score on the detector of this name raises an alert here.
+    pub(crate) fn threshold(&self, name: &str) -> f64 {
+        let number = DETECTORS.iter().position(|about| about.name == name);
+        number.map_or(f64::INFINITY, |number| if DETECTORS[number].hard { 0.0 } else { self.tails[number].threshold() })
+    }
+}
+
+impl Seen<'_> {
+    /// Nothing stopped the call.
+    #[inline]
+    pub(crate) fn let_through(&self) -> bool {
+        self.share() == 1.0
+    }
+
+    /// What counts of a surprise, by outcome.
+    #[inline]
+    pub(crate) fn share(&self) -> f64 {
+        impact::of_outcome(self.row.events.outcome.value(self.row.at))
+    }
+
+    /// Stands for a text of a record among others of the same kind and tenant.
+    #[inline]
+    pub(crate) fn print(&self, kind: Of, text: &str) -> u32 {
+        self.keyed.of(kind, 0, text) as u32
+    }
+
+    pub(crate) fn hour(&self) -> i32 {
+        self.row.time.div_euclid(60 * MINUTE_MICROS) as i32
+    }
+}
+
+/// A kill order takes effect, or no longer holds. Order and target are fingerprints.
+#[derive(Clone, Copy, Debug)]
+pub enum Order {
+    Killed { order: u64, target: u64, time: i64 },
+    Released { order: u64 },
 }
 
 /// What there is to know about a detector.
@@ -73,12 +156,18 @@ pub trait Detector {
     fn score(state: &Self::State, shared: &Self::Shared, seen: &Seen<'_>) -> f64;
     /// The alert's title, and the parts whose bits sum to the score. Called where the score came to an alert.
     fn report(state: &Self::State, shared: &Self::Shared, seen: &Seen<'_>, case: &Case<'_>) -> Report;
-    /// Learns the call, after it was scored.
-    fn learn(_state: &mut Self::State, _seen: &Seen<'_>) -> Option<Self::Note> {
+    /// Learns the call, after it was scored so.
+    fn learn(_state: &mut Self::State, _seen: &Seen<'_>, _score: f64) -> Option<Self::Note> {
         None
     }
     /// Takes in what the rows since the last tick left.
     fn fold(_shared: &mut Self::Shared, _notes: Vec<Self::Note>, _config: &Config, _time: i64) {}
+    /// Takes in that somebody was stopped or is let go.
+    fn obey(_shared: &mut Self::Shared, _order: &Order) {}
+    /// Reads what lies behind a state's pointers, so that it comes from memory ahead of the call; the value says nothing.
+    fn warm(_state: &Self::State) -> usize {
+        0
+    }
     /// Memory of a state beyond its own size, in bytes.
     fn bytes(_state: &Self::State) -> usize {
         0
@@ -89,6 +178,13 @@ pub trait Detector {
 pub struct Report {
     pub title: String,
     pub terms: Vec<Term>,
+}
+
+impl Report {
+    /// Of a call that has no score.
+    pub(crate) fn nothing() -> Self {
+        Report { title: String::new(), terms: Vec::new() }
+    }
 }
 
 /// One part of a score.
@@ -169,16 +265,22 @@ macro_rules! detectors {
                 $(if number.next() == Some(detector) {
                     return <$detector>::report(&self.$name, &shared.$name, seen, case);
                 })*
-                Report { title: String::new(), terms: Vec::new() }
+                Report::nothing()
             }
 
             #[inline]
-            pub(crate) fn learn(&mut self, seen: &Seen<'_>, notes: &mut Notes) {
-                $(if let Some(note) = <$detector>::learn(&mut self.$name, seen)
+            pub(crate) fn learn(&mut self, seen: &Seen<'_>, scores: &[f64; DETECTORS.len()], notes: &mut Notes) {
+                let mut scores = scores.iter();
+                $(if let Some(note) = <$detector>::learn(&mut self.$name, seen, *scores.next().expect("one score a detector"))
                     && notes.$name.len() < NOTES_MAX
                 {
                     notes.$name.push(note);
                 })*
+            }
+
+            #[inline]
+            pub(crate) fn warm(&self) -> usize {
+                0 $(^ <$detector>::warm(&self.$name))*
             }
 
             /// Memory beyond its own size.
@@ -197,6 +299,10 @@ macro_rules! detectors {
                     <$detector>::fold(&mut self.$name, notes.$name, config, time);
                 })*
             }
+
+            pub(crate) fn obey(&mut self, order: &Order) {
+                $(<$detector>::obey(&mut self.$name, order);)*
+            }
         }
     };
 }
@@ -204,4 +310,29 @@ macro_rules! detectors {
 detectors! {
     first_action: first_action::FirstAction,
     combination: combination::Combination,
+    scope: scope::Scope,
+    scope_widening: scope_widening::ScopeWidening,
+    tenant_reach: tenant_reach::TenantReach,
+    approval: approval::Approval,
+    delegation: delegation::Delegation,
+    delegation_loop: delegation_loop::DelegationLoop,
+    grant_fanout: grant_fanout::GrantFanout,
+    campaign: campaign::Campaign,
+    after_kill: after_kill::AfterKill,
+    rate: rate::Rate,
+    dormant: dormant::Dormant,
+    token_age: token_age::TokenAge,
+    token_dead: token_dead::TokenDead,
+    shared_credential: shared_credential::SharedCredential,
+    moved_token: moved_token::MovedToken,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_detectors_remember_of_an_agent_is_small() {
+        assert!(size_of::<States>() <= 640, "{} bytes", size_of::<States>());
+    }
 }

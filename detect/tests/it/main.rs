@@ -2,6 +2,8 @@
 #![allow(clippy::print_stdout)]
 
 mod examples;
+mod facts;
 mod fleet;
 mod properties;
 mod support;
+mod watch;

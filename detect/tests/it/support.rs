@@ -36,11 +36,12 @@ pub(crate) fn row(agent: &str, time: i64, (action, effect, resource): Call) -> E
     }
 }
 
-/// Rows and ticks in the order of the log.
+/// Rows, ticks and control frames in the order of the log.
 #[derive(Clone)]
 pub(crate) enum Step {
     Row(Box<EventRow>),
     Tick(i64),
+    Control(serde_json::Value),
 }
 
 /// Feeds steps, with the rows between ticks cut into batches of at most `rows_max`.
@@ -50,13 +51,15 @@ pub(crate) fn feed(engine: &mut Engine, steps: &[Step], rows_max: usize) -> Vec<
     for step in steps {
         match step {
             Step::Row(row) => waiting.push(row),
-            Step::Tick(_) => observe(engine, &mut waiting, &mut alerts),
+            Step::Tick(_) | Step::Control(_) => observe(engine, &mut waiting, &mut alerts),
         }
         if waiting.len() >= rows_max {
             observe(engine, &mut waiting, &mut alerts);
         }
-        if let Step::Tick(time) = step {
-            engine.tick(*time, &mut alerts);
+        match step {
+            Step::Tick(time) => engine.tick(*time, &mut alerts),
+            Step::Control(control) => assert!(engine.control(control), "{control}"),
+            Step::Row(_) => {}
         }
     }
     observe(engine, &mut waiting, &mut alerts);

@@ -437,7 +437,11 @@ impl<'a> Compiler<'a> {
     fn case(&mut self, item: &Node<'_>) -> Option<Case> {
         let table = self.table(Some(item), "cases", &["name", "when", "columns"])?;
         let (name, _) = self.text(table.get("name"), "cases.name").unwrap_or_default();
-        let when = table.get("when").map_or_else(Vec::new, |v| self.conditions(v, "cases.when"));
+        let when = match table.get("when").map(|v| (v, v.get_ref().as_array())) {
+            Some((_, Some(items))) => items.iter().map(|v| self.conditions(v, "cases.when")).collect(),
+            Some((one, None)) => vec![self.conditions(one, "cases.when")],
+            None => vec![Vec::new()],
+        };
         let columns = self.columns(table.get("columns"), &format!("cases.{name}.columns"));
         Some(Case { when, columns })
     }
@@ -533,10 +537,17 @@ impl<'a> Compiler<'a> {
         match wanted.get_ref() {
             DeValue::Boolean(present) => Test::Present(*present),
             DeValue::Table(table) => {
-                self.keys(table, key, &["not", "empty"]);
-                match table.get("not") {
-                    Some(not) => Test::Like { globs: self.strings(not, key), is: false },
-                    None => Test::Empty,
+                self.keys(table, key, &["not", "empty", "matches"]);
+                match (table.get("not"), self.text(table.get("matches"), key)) {
+                    (Some(not), _) => Test::Like { globs: self.strings(not, key), is: false },
+                    (None, Some((pattern, at))) => match Regex::new(&pattern) {
+                        Ok(regex) => Test::Matches(regex),
+                        Err(error) => {
+                            self.error(at, key, error.to_string());
+                            Test::Empty
+                        }
+                    },
+                    (None, None) => Test::Empty,
                 }
             }
             _ => Test::Like { globs: self.strings(wanted, key), is: true },

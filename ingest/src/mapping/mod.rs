@@ -108,7 +108,8 @@ pub(crate) struct Noise {
 
 /// Records of one kind: these columns, and the mapping's for the rest.
 pub(crate) struct Case {
-    pub(crate) when: Vec<Condition>,
+    /// Conditions of which one must hold.
+    pub(crate) when: Vec<Vec<Condition>>,
     pub(crate) columns: Vec<ColumnPlan>,
 }
 
@@ -199,7 +200,8 @@ impl Mapping {
 
     /// The columns of the record's case.
     pub(crate) fn columns_of(&self, record: &Record<'_, '_>) -> &[ColumnPlan] {
-        self.cases.iter().find(|case| record.holds(&case.when)).map_or(&self.columns, |case| &case.columns)
+        let fits = |case: &&Case| case.when.iter().any(|when| record.holds(when));
+        self.cases.iter().find(fits).map_or(&self.columns, |case| &case.columns)
     }
 
     /// The keys by which an envelope's array may begin a body.

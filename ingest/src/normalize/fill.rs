@@ -82,7 +82,7 @@ impl Run<'_> {
         }
         let mut hops = self.mapping.delegation.as_ref().map_or_else(Vec::new, |delegation| hops(delegation, record));
         let of = (self.context, self.mapping);
-        let mut filled = who::who(rows, texts, of, self.joins, &mut hops, &mut clean);
+        let mut filled = who::who(rows, texts, of, self.joins, &mut hops, (&action, time), &mut clean);
         let effect = derive(rows, texts, self.mapping, &action, &mut self.scratch.memory);
         if !hops.is_empty() {
             rows.hops(col::delegation, &hops);
@@ -149,8 +149,8 @@ fn some(text: &str) -> Option<&str> {
 
 impl Texts {
     fn clear(&mut self) {
-        let Texts { agent, user, user_kind, vendor_id, token, credential, effect, outcome } = self;
-        for text in [agent, user, user_kind, vendor_id, token, credential, effect, outcome] {
+        let Texts { agent, user, user_kind, vendor_id, token, credential, effect, outcome, resource } = self;
+        for text in [agent, user, user_kind, vendor_id, token, credential, effect, outcome, resource] {
             text.clear();
         }
     }
@@ -166,6 +166,7 @@ impl Texts {
             col::credential_id => (&mut self.credential, false),
             col::effect => (&mut self.effect, false),
             col::outcome => (&mut self.outcome, false),
+            col::resource_id => (&mut self.resource, false),
             _ => return false,
         };
         kept.push_str(text);

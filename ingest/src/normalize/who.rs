@@ -1,7 +1,8 @@
 //! Who acted: the record's agent and user, one agent's names joined into one, and what was said when the token was issued.
 //!
 //! All of it comes before the partition is computed, so that one agent's events stay in order whatever each system calls
-//! it. What a record says is never overwritten; where something else is filled in, the event is flagged.
+//! it. What a record says is never overwritten; where something else is filled in, the event is flagged. So is a call that
+//! the registry says the agent is meant to make.
 
 use std::sync::Arc;
 
@@ -29,6 +30,8 @@ pub(super) struct Filled {
     /// From the registry.
     registry: bool,
     pub(super) owner: bool,
+    in_intent: bool,
+    expired: bool,
     /// From the token's issuance.
     token: bool,
     pub(super) expiry: bool,
@@ -37,9 +40,11 @@ pub(super) struct Filled {
 }
 
 impl Filled {
-    pub(super) fn flags(&self) -> [Option<&'static str>; 4] {
+    pub(super) fn flags(&self) -> [Option<&'static str>; 6] {
         [
             self.registry.then_some("registry"),
+            self.in_intent.then_some("in_intent"),
+            self.expired.then_some("agent_expired"),
             self.issued.then_some(crate::tokens::ISSUED),
             self.token.then_some("token_join"),
             self.conflict.then_some("token_conflict"),
@@ -50,23 +55,25 @@ impl Filled {
 /// Masks a text of a record that holds secrets; none where there is nothing to mask.
 pub(super) type Clean<'c> = dyn FnMut(&str) -> Option<String> + 'c;
 
-/// A token that a client got for itself has the client as its subject: there is no user behind it.
-fn is_agent(user: &str, agent: &str) -> bool {
-    user.strip_suffix("@clients").unwrap_or(user) == agent
+/// A token that a client got for itself has the client as its subject: there is no user behind it. Where the record says
+/// that the user is a person, the ids are alike by chance: systems may number people and clients each from 1.
+fn is_agent(Texts { user, user_kind, agent, .. }: &Texts) -> bool {
+    user_kind != "human" && user.strip_suffix("@clients").unwrap_or(user) == agent
 }
 
 /// Fills agent and user of the row under way. `hops` is the record's own delegation; the facts' comes in its place where
-/// there is none.
+/// there is none; `call` is the record's action and time.
 pub(super) fn who(
     rows: &mut RowBuilder,
     texts: &mut Texts,
     (context, mapping): (&Context<'_>, &Mapping),
     joins: Joins<'_>,
     hops: &mut Vec<Hop>,
+    (action, time): (&str, i64),
     clean: &mut Clean<'_>,
 ) -> Filled {
     let mut filled = Filled::default();
-    if is_agent(&texts.user, &texts.agent) {
+    if is_agent(texts) {
         texts.user.clear();
     }
     let known = joins.registry.and_then(|registry| of_record(registry, rows, texts, context, mapping, clean));
@@ -91,7 +98,10 @@ pub(super) fn who(
     let of_facts = || joins.registry?.find(context.tenant, mapping.name(), &texts.agent);
     if let Some(agent) = known.or_else(|| facts.as_ref().and_then(|_| of_facts())) {
         filled.owner = fill(rows, col::agent_owner, agent.owner.as_deref());
-        filled.registry = fill(rows, col::agent_name, agent.name.as_deref()) | filled.owner;
+        let named = fill(rows, col::agent_name, agent.name.as_deref());
+        filled.registry = fill(rows, col::purpose, agent.purpose.as_deref()) | named | filled.owner;
+        filled.in_intent = agent.intends(action, &texts.resource);
+        filled.expired = agent.is_expired(time);
     }
     filled
 }

@@ -78,6 +78,35 @@ service = "$outer.host"
 }
 
 #[test]
+fn a_case_may_be_told_in_several_ways() {
+    let mapping = r#"
+[columns]
+time = "at"
+action = "what"
+user_id = "who"
+[[cases]]
+when = [{ console = true }, { who = { matches = '^i-[0-9a-f]{8}$' } }]
+[cases.columns]
+user_id = []
+service = "'machine'"
+"#;
+    let record = |who: &str, more: &str| format!(r#"{{"at":1764756672,"what":"x","who":"{who}"{more}}}"#);
+    let body = [record("i-robot", ""), record("i-0a1b2c3d", ""), record("ann", r#","console":1"#)].join("\n");
+    let found = rows(&events(mapping, &body), ["user_id", "service", "action"]);
+    assert_eq!(found, [json!(["i-robot", null, "x"]), json!([null, "machine", "x"]), json!([null, "machine", "x"])]);
+}
+
+#[test]
+fn a_person_may_have_the_id_of_the_client() {
+    let mapping =
+        "[columns]\ntime = \"at\"\naction = \"what\"\nagent_id = \"app\"\nuser_id = \"who\"\nuser_kind = \"kind\"";
+    let record = |kind: &str| format!(r#"{{"at":1764756672,"what":"x","app":"1","who":"1","kind":"{kind}"}}"#);
+    let body = [record("human"), record("service")].join("\n");
+    let found = rows(&events(mapping, &body), ["agent_id", "user_id", "attribution"]);
+    assert_eq!(found, [json!(["1", "1", "both"]), json!(["1", null, "agent_only"])]);
+}
+
+#[test]
 fn a_chain_of_delegation_is_read_from_a_token_or_a_list() {
     let claims = json!({"sub": "alice", "act": {"sub": "helper", "act": {"sub": "planner"}}}).to_string();
     let token = format!("Bearer e30.{}.sig", base64_url(claims.as_bytes()));

@@ -16,8 +16,7 @@ fn every_fixture_holds_and_is_recognised() {
 
 #[test]
 fn mistakes_are_named() {
-    let text =
-        "title = \"x\"\n[columns]\ntime = \"t | epock s\"\nuser_idd = \"u\"\noutcome = \"'won'\"\naction = \"a[\"\n";
+    let text = "title = \"x\"\n[columns]\ntime = \"t | epock s\"\nuser_idd = \"u\"\noutcome = \"'won'\"\naction = \"a[\"\nsession_id = { when = { a = { matches = \"(\" } }, take = \"b\" }\n";
     let errors = Mapping::parse("x", "x.toml", text).expect_err("the mapping is wrong");
     let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
     let expected = [
@@ -29,6 +28,8 @@ fn mistakes_are_named() {
     for line in expected {
         assert!(errors.iter().any(|e| e == line), "{line}\nis not in\n{}", errors.join("\n"));
     }
+    let regex = "x.toml:7: columns.session_id: regex parse error";
+    assert!(errors.iter().any(|e| e.starts_with(regex)), "{}", errors.join("\n"));
 }
 
 #[test]

@@ -145,6 +145,77 @@ fn mistakes_in_the_registry_name_line_and_key() {
     Registry::parse("agents.toml", apart, &["kong", "okta"]).expect("names are told apart");
 }
 
+const DECLARED: &str = r#"
+[[agents]]
+id = "invoice-bot"
+purpose = "pays invoices"
+expires = 2026-01-01
+protected = true
+intended = ["GET /invoices/*", "POST /payments on payee-*"]
+aliases = [{ id = "consumer-7" }]
+"#;
+
+#[test]
+fn declared_intent_is_flagged_and_nothing_else() {
+    let registry = Registry::parse("agents.toml", DECLARED, &["kong"]).expect("the registry is right");
+    let columns = ISSUER.replace("outcome =", "resource_id = \"on\"\npurpose = \"why\"\noutcome =");
+    let kong = Mapping::parse("kong", "x.toml", &columns).expect("the mapping is right");
+    let joins = Joins { registry: Some(&registry), tokens: None };
+    let call = |did: &str, on: Option<&str>| {
+        let mut call = json!({"at": 1_767_225_600, "did": did, "client": "consumer-7"});
+        if let Some(on) = on {
+            call["on"] = on.into();
+        }
+        call
+    };
+    for (did, on, intended) in [
+        ("GET /invoices/7", None, true),
+        ("GET /invoices/7", Some("anything"), true),
+        ("DELETE /invoices/7", None, false),
+        ("POST /payments", Some("payee-4"), true),
+        ("POST /payments", Some("payee-4,mule-1"), false),
+        ("POST /payments", None, false),
+    ] {
+        let event = events(&kong, "acme", &call(did, on), joins);
+        assert_eq!(flags(&event).contains(&"in_intent"), intended, "{did} {on:?}");
+        assert_eq!(event["purpose"], "pays invoices");
+        assert!(flags(&event).contains(&"registry"), "{event:?}");
+        assert!(!flags(&event).contains(&"agent_expired"), "its last day is not over: {event:?}");
+    }
+    let mut own = call("GET /invoices/7", None);
+    own["why"] = "an audit".into();
+    own["at"] = (1_767_225_600 + 86_400).into();
+    let event = events(&kong, "acme", &own, joins);
+    assert_eq!(event["purpose"], "an audit", "what the record says stays");
+    assert!(!flags(&event).contains(&"registry") && flags(&event).contains(&"agent_expired"), "{event:?}");
+    let other = json!({"at": 1_767_225_600, "did": "GET /invoices/7", "client": "other"});
+    assert!(
+        !flags(&events(&kong, "acme", &other, joins)).contains(&"in_intent"),
+        "another agent's intent is not its own"
+    );
+}
+
+#[test]
+fn mistakes_in_declared_intent_name_line_and_key() {
+    let problems = |text: &str| {
+        let text = format!("[[agents]]\nid = \"a\"\n{text}\n");
+        let found = Registry::parse("agents.toml", &text, &["kong"]).expect_err("the registry is wrong");
+        found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    for wrong in ["\"2026-01-01\"", "2026-01-01T00:00:00Z", "7"] {
+        let found = problems(&format!("expires = {wrong}"));
+        assert!(found.contains("agents.toml:3: agents[0].expires: expected a date"), "{found}");
+    }
+    assert!(problems("expires = 2026-02-30").starts_with("agents.toml:3: "));
+    assert_eq!(problems("protected = \"yes\""), "agents.toml:3: agents[0].protected: expected true or false");
+    assert_eq!(problems("intended = \"x\""), "agents.toml:3: agents[0].intended: expected a list of texts");
+    let found = problems("intended = [\n  \"read\",\n  \"read on \",\n]");
+    assert_eq!(found, "agents.toml:5: agents[0].intended[1]: expected `ACTION` or `ACTION on RESOURCE`");
+    let many = vec!["\"x\""; 101].join(",");
+    assert!(problems(&format!("intended = [{many}]")).contains("agents[0].intended: at most 100 patterns"));
+    assert!(problems("intend = []").contains("did you mean `intended`?"));
+}
+
 #[test]
 fn an_issuance_fills_what_a_later_record_does_not_say() {
     let (issuer, gateway, tokens, registry) = (mapping("okta"), mapping("gateway"), tokens(), registry());

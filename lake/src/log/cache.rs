@@ -55,7 +55,8 @@ fn memory(frame: &Frame) -> usize {
         | Payload::Ledger(batch)
         | Payload::Alerts(batch)
         | Payload::Orders(batch)
-        | Payload::Inventory(batch) => batch.get_array_memory_size(),
+        | Payload::Inventory(batch)
+        | Payload::Verdicts(batch) => batch.get_array_memory_size(),
         Payload::Control(value) => value.to_string().len(),
         Payload::Tick(_) => 0,
     };

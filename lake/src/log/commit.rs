@@ -1,6 +1,6 @@
 //! From waiting groups to the bytes of one commit: duplicates out, one frame a kind, each group told where its rows are.
 //!
-//! Frames of a commit have a fixed order: control, events, quarantine, ledger, alerts, orders, inventory, ticks. So within one group
+//! Frames of a commit have a fixed order: control, verdicts, events, quarantine, ledger, alerts, orders, inventory, ticks. So within one group
 //! a change of rules comes before the events that it judges, and time passes after them.
 
 use std::sync::Arc;
@@ -46,7 +46,8 @@ impl Encoding {
             | Payload::Ledger(batch)
             | Payload::Alerts(batch)
             | Payload::Orders(batch)
-            | Payload::Inventory(batch) => {
+            | Payload::Inventory(batch)
+            | Payload::Verdicts(batch) => {
                 let encoder = encoders.iter_mut().find(|(of, _)| *of == kind);
                 encoder.expect("each kind of batch has an encoder").1.encode(batch, bytes)
             }
@@ -96,6 +97,7 @@ impl Windows {
 #[derive(Default)]
 struct Batches {
     control: Vec<Payload>,
+    verdicts: Vec<RecordBatch>,
     events: Vec<RecordBatch>,
     quarantine: Vec<RecordBatch>,
     ledger: Vec<ledger::LedgerRow>,
@@ -125,7 +127,7 @@ pub(super) fn make(
         }
         appended.push(told);
     }
-    let events_at = offset + batches.control.len() as u64;
+    let events_at = offset + batches.control.len() as u64 + u64::from(!batches.verdicts.is_empty());
     let mut commit = Commit { ids: u64::from(rows), appended, ..Commit::default() };
     commit.frames =
         encode(batches, offset, written_at, encoding).map_err(|error| LogError::Fatal(error.to_string()))?;
@@ -168,6 +170,7 @@ fn admit(prepared: Prepared, windows: &mut Windows, batches: &mut Batches) -> Re
     batches.ledger.extend(ledger);
     batches.orders.extend(group.orders);
     batches.inventory.extend(group.inventory);
+    batches.verdicts.extend(group.verdicts);
     batches.ticks.extend(group.tick.map(Payload::Tick));
     Ok((told, kept))
 }
@@ -256,6 +259,8 @@ fn encode(
 ) -> Result<Vec<Arc<Frame>>, ArrowError> {
     let ledger = if batches.ledger.is_empty() { vec![] } else { vec![ledger::batch(&batches.ledger)] };
     let mut payloads = batches.control;
+    // Right behind their control frames: no event comes between what a person said and the row that says so.
+    joined(batches.verdicts, Payload::Verdicts, &mut payloads)?;
     joined(batches.events, Payload::Events, &mut payloads)?;
     joined(batches.quarantine, Payload::Quarantine, &mut payloads)?;
     joined(ledger, Payload::Ledger, &mut payloads)?;
@@ -301,6 +306,7 @@ fn placed(payload: Payload, offset: u64) -> Result<(Kind, Payload), ArrowError> 
         Payload::Alerts(batch) => place(Kind::Alerts, batch, Payload::Alerts),
         Payload::Orders(batch) => place(Kind::Orders, batch, Payload::Orders),
         Payload::Inventory(batch) => place(Kind::Inventory, batch, Payload::Inventory),
+        Payload::Verdicts(batch) => place(Kind::Verdicts, batch, Payload::Verdicts),
         Payload::Control(_) => Ok((Kind::Control, payload)),
         Payload::Tick(_) => Ok((Kind::Tick, payload)),
     }

@@ -6,7 +6,7 @@
 //! Little endian. The payload of a batch is an Arrow IPC record batch message; the schema is in the segment's header.
 //! The place in its commit tells a torn commit from damage further up: see `recovery`.
 
-use schemas::{Table, alert, event, inventory, ledger, order, quarantine};
+use schemas::{Table, alert, event, inventory, ledger, order, quarantine, verdict};
 
 pub(super) const HEADER_BYTES: usize = 32;
 /// Magic and version of a frame.
@@ -24,12 +24,13 @@ pub(super) enum Kind {
     Control = 6,
     Tick = 7,
     Inventory = 8,
+    Verdicts = 9,
 }
 
 impl Kind {
     /// The kinds that are batches.
-    pub(super) const BATCHES: [Kind; 6] =
-        [Kind::Events, Kind::Quarantine, Kind::Ledger, Kind::Alerts, Kind::Orders, Kind::Inventory];
+    pub(super) const BATCHES: [Kind; 7] =
+        [Kind::Events, Kind::Quarantine, Kind::Ledger, Kind::Alerts, Kind::Orders, Kind::Inventory, Kind::Verdicts];
 
     pub(super) fn of(byte: u8) -> Result<Kind, String> {
         let kind = [Kind::Control, Kind::Tick].into_iter().chain(Kind::BATCHES).find(|kind| *kind as u8 == byte);
@@ -44,6 +45,7 @@ impl Kind {
             Kind::Alerts => Some(&alert::TABLE),
             Kind::Orders => Some(&order::TABLE),
             Kind::Inventory => Some(&inventory::TABLE),
+            Kind::Verdicts => Some(&verdict::TABLE),
             Kind::Control | Kind::Tick => None,
         }
     }

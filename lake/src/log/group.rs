@@ -3,7 +3,7 @@
 
 use arrow::array::{Array, RecordBatch};
 use schemas::ledger::LedgerRow;
-use schemas::{Events, Table, alert, event, id, inventory, order, quarantine};
+use schemas::{Events, Table, alert, event, id, inventory, order, quarantine, verdict};
 use serde_json::Value;
 
 use super::{LogConfig, LogError};
@@ -20,6 +20,8 @@ pub struct Group {
     pub orders: Option<RecordBatch>,
     /// Rows of `inventory`.
     pub inventory: Option<RecordBatch>,
+    /// Rows of `verdicts`; the control frame of each comes with them.
+    pub verdicts: Option<RecordBatch>,
     /// Changes of rules, configuration, registry or verdicts: what detection obeys besides events.
     pub control: Option<Value>,
     /// Time that passes, in microseconds since the Unix epoch.
@@ -40,12 +42,13 @@ pub(super) struct Prepared {
 
 pub(super) fn prepare(mut group: Group, config: &LogConfig) -> Result<Prepared, LogError> {
     let (mut rows, mut bytes) = (0, 0);
-    let batches: [(&mut Option<RecordBatch>, &'static Table); 5] = [
+    let batches: [(&mut Option<RecordBatch>, &'static Table); 6] = [
         (&mut group.events, &event::TABLE),
         (&mut group.quarantine, &quarantine::TABLE),
         (&mut group.alerts, &alert::TABLE),
         (&mut group.orders, &order::TABLE),
         (&mut group.inventory, &inventory::TABLE),
+        (&mut group.verdicts, &verdict::TABLE),
     ];
     for (slot, table) in batches {
         let Some(batch) = slot.take().filter(|batch| batch.num_rows() > 0) else { continue };

@@ -67,6 +67,7 @@ pub enum Payload {
     Alerts(RecordBatch),
     Orders(RecordBatch),
     Inventory(RecordBatch),
+    Verdicts(RecordBatch),
     Control(Value),
     Tick(i64),
 }

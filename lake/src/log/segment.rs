@@ -205,6 +205,7 @@ pub(super) fn decode(header: &Header, payload: Buffer, schemas: &Schemas) -> Res
         Kind::Alerts => batch(Payload::Alerts)?,
         Kind::Orders => batch(Payload::Orders)?,
         Kind::Inventory => batch(Payload::Inventory)?,
+        Kind::Verdicts => batch(Payload::Verdicts)?,
         Kind::Control => Payload::Control(serde_json::from_slice(&payload).map_err(|error| error.to_string())?),
         Kind::Tick => {
             let tick = payload.as_slice().try_into().map_err(|_| "a tick is 8 bytes".to_owned())?;

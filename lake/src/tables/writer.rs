@@ -99,6 +99,7 @@ pub(crate) fn rows(payload: &Payload) -> Option<(usize, &RecordBatch)> {
         Payload::Alerts(batch) => Some((3, batch)),
         Payload::Orders(batch) => Some((4, batch)),
         Payload::Inventory(batch) => Some((5, batch)),
+        Payload::Verdicts(batch) => Some((6, batch)),
         Payload::Control(_) | Payload::Tick(_) => None,
     }
 }

@@ -1,12 +1,11 @@
-//! `muster agents`: the roster; its review (`report`) and who was granted what on whom (`grants`) have files of their own.
+//! `muster agents`: the roster; one agent's profile (`show`) and the review (`report`) have files of their own.
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, Subcommand};
-use serde_json::Value;
 
-use super::sql::{Tenant, ask, ask_json, quoted};
+use super::sql::{Tenant, ask, quoted};
 use crate::client::Access;
 use crate::config::Config;
 use crate::output::{self, Format};
@@ -16,8 +15,6 @@ use crate::output::{self, Format};
 pub(crate) struct Agents {
     #[command(subcommand)]
     command: Option<Sub>,
-    /// One agent, with everything that is known of it
-    agent: Option<String>,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     #[command(flatten)]
@@ -26,6 +23,8 @@ pub(crate) struct Agents {
 
 #[derive(Subcommand)]
 enum Sub {
+    /// One agent in plain words: who it is, what is usual for it, its alerts
+    Show(super::profile::Show),
     /// The review of all agents: unowned, unused, never expiring, long-lived, generic names, overprivileged, shared
     Report(super::report::ReportArgs),
     /// Which agents hold grants on a user, and who granted them
@@ -43,7 +42,7 @@ struct Grants {
     tenant: Tenant,
 }
 
-/// What fits a terminal; `--format json` and `muster agents ID` have every column.
+/// What fits a terminal; `--format json` and `muster agents show ID` have every column.
 const SHORT: &str = "SELECT agent_id, agent_name, agent_owner AS owner, last_seen, events, users_count AS users, concat_ws(', ', \
      CASE WHEN no_owner = 'yes' THEN 'no owner' END, CASE WHEN never_expires = 'yes' THEN 'never expires' END, \
      CASE WHEN shared_credential = 'yes' THEN 'shared credential' END, CASE WHEN unused_scopes = 'yes' THEN 'unused scopes' END, \
@@ -53,33 +52,14 @@ const SHORT: &str = "SELECT agent_id, agent_name, agent_owner AS owner, last_see
 
 pub(crate) async fn run(command: &Agents, config: Config) -> Result<ExitCode> {
     match &command.command {
+        Some(Sub::Show(show)) => return super::profile::run(show, config).await,
         Some(Sub::Report(report)) => return super::report::run(report, config).await,
         Some(Sub::Grants(grants)) => return grants_on(grants, config).await,
         None => {}
     }
     let access = Access::open(config, &command.tenant.tenant).await?;
-    show(command, &access).await
-}
-
-async fn show(command: &Agents, access: &Access) -> Result<ExitCode> {
-    let tenant = &command.tenant.tenant;
-    let Some(agent) = &command.agent else {
-        let query = if command.format == Format::Table { SHORT } else { "SELECT * FROM agents ORDER BY agent_id" };
-        output::rows(&ask(access, tenant, query).await?, command.format)?;
-        return Ok(ExitCode::SUCCESS);
-    };
-    let query = format!("SELECT * FROM agents WHERE agent_id = {0} OR agent_name = {0}", quoted(agent));
-    if command.format != Format::Table {
-        output::rows(&ask(access, tenant, &query).await?, command.format)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let found = ask_json(access, tenant, &query).await?;
-    if found.is_empty() {
-        bail!("no agent with the id or name `{agent}` was seen in tenant `{tenant}`");
-    }
-    for agent in &found {
-        output::print(&card(agent))?;
-    }
+    let query = if command.format == Format::Table { SHORT } else { "SELECT * FROM agents ORDER BY agent_id" };
+    output::rows(&ask(&access, &command.tenant.tenant, query).await?, command.format)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -105,24 +85,4 @@ fn grants_query(user: &str) -> String {
              held.expires_at, held.enabled, acted.last_acted, coalesce(acted.events, 0) AS events, held.provider, held.grant_id \
          FROM held FULL OUTER JOIN acted ON acted.agent_id = held.agent_id ORDER BY agent_id, resource, held.grant_id"
     )
-}
-
-/// One row a column: `name  value`.
-pub(crate) fn card(row: &Value) -> String {
-    let mut text = String::new();
-    for (name, value) in row.as_object().into_iter().flatten() {
-        let value = match value {
-            Value::Null => continue,
-            Value::String(value) => value.clone(),
-            Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(", "),
-            other => other.to_string(),
-        };
-        text.push_str(&format!("{name:>20}  {value}\n"));
-    }
-    text.push('\n');
-    text
-}
-
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -1,15 +1,18 @@
-//! `muster alerts`: what the detectors raised.
+//! `muster alerts`: what the detectors raised, and what people say of it.
 
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use serde_json::Value;
+use schemas::Judgement;
+use serde_json::{Value, json};
 
 use super::sql::{Tenant, ask, ask_json, quoted};
 use crate::client::Access;
 use crate::config::Config;
 use crate::output::{self, Format};
+use crate::server::operator;
+use crate::verdict;
 
 #[derive(Subcommand)]
 pub(crate) enum AlertsCommand {
@@ -17,6 +20,10 @@ pub(crate) enum AlertsCommand {
     List(List),
     /// One alert: what is normal, what happened, why it was raised
     Show(Show),
+    /// Say that an alert was about ordinary work: the detectors learn it
+    Dismiss(Judge),
+    /// Say that an alert was right: what is held back because of it is never learned
+    Confirm(Judge),
 }
 
 #[derive(Args)]
@@ -40,31 +47,45 @@ pub(crate) struct Show {
     tenant: Tenant,
 }
 
+#[derive(Args)]
+pub(crate) struct Judge {
+    /// Id of the alert; its first 8 digits are enough
+    id: String,
+    /// Why, for the record
+    #[arg(long)]
+    why: String,
+    #[command(flatten)]
+    tenant: Tenant,
+}
+
 pub(crate) async fn run(command: &AlertsCommand, config: Config) -> Result<ExitCode> {
     let tenant = match command {
         AlertsCommand::List(list) => &list.tenant.tenant,
         AlertsCommand::Show(show) => &show.tenant.tenant,
+        AlertsCommand::Dismiss(judge) | AlertsCommand::Confirm(judge) => &judge.tenant.tenant,
     };
     let access = Access::open(config, tenant).await?;
     match command {
         AlertsCommand::List(command) => list(command, &access).await,
         AlertsCommand::Show(command) => show(command, &access).await,
+        AlertsCommand::Dismiss(command) => judge(command, Judgement::Dismissed, &access).await,
+        AlertsCommand::Confirm(command) => judge(command, Judgement::Confirmed, &access).await,
     }
 }
 
 async fn list(command: &List, access: &Access) -> Result<ExitCode> {
     let columns = match command.format {
-        Format::Table => "substr(alert_id, 1, 12) AS alert, time, detector, severity_id AS severity, title",
+        Format::Table => "substr(alert_id, 1, 12) AS alert, time, detector, severity_id AS severity, verdict, title",
         Format::Json | Format::Csv => "*",
     };
-    let query = format!("SELECT {columns} FROM alerts ORDER BY time DESC, alert_id LIMIT {}", command.limit);
+    let query = format!("SELECT {columns} FROM judged_alerts ORDER BY time DESC, alert_id LIMIT {}", command.limit);
     output::rows(&ask(access, &command.tenant.tenant, &query).await?, command.format)?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn show(command: &Show, access: &Access) -> Result<ExitCode> {
     let tenant = &command.tenant.tenant;
-    let query = format!("SELECT * FROM alerts WHERE starts_with(alert_id, {}) LIMIT 2", quoted(&command.id));
+    let query = format!("SELECT * FROM judged_alerts WHERE starts_with(alert_id, {}) LIMIT 2", quoted(&command.id));
     let found = ask_json(access, tenant, &query).await?;
     let alert = match found.as_slice() {
         [alert] => alert,
@@ -75,6 +96,22 @@ async fn show(command: &Show, access: &Access) -> Result<ExitCode> {
         Format::Table => output::print(&story(alert))?,
         Format::Json | Format::Csv => output::json_lines(&found)?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Gives a verdict, through the running server, else in the folder itself, where the next server learns of it.
+async fn judge(command: &Judge, judgement: Judgement, access: &Access) -> Result<ExitCode> {
+    let Judge { id, why, tenant } = command;
+    let id = match access {
+        Access::Server(client) => {
+            let body = serde_json::to_vec(&json!({"verdict": judgement, "why": why}))?;
+            let answer = client.post(&format!("/v1/alerts/{id}/verdict"), body).await?;
+            let row: Value = serde_json::from_slice(&answer.body)?;
+            row["alert_id"].as_str().unwrap_or(id).to_owned()
+        }
+        Access::Folder(store) => verdict::give(store, &operator(&tenant.tenant), id, judgement, why).await?.alert_id,
+    };
+    output::print(&format!("{judgement} {id}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -99,6 +136,10 @@ pub(crate) fn story(alert: &Value) -> String {
         story.push_str(&format!("{label:10} {}\n", text(column)));
     }
     story.push_str(&format!("time       {}\nalert      {}\n", text("time"), text("alert_id")));
+    if alert.get("verdict").is_some_and(Value::is_string) {
+        let (verdict, by, at, why) = (text("verdict"), text("judged_by"), text("judged_at"), text("why"));
+        story.push_str(&format!("verdict    {verdict} by {by} at {at}: {why}\n"));
+    }
     let events: Vec<&str> =
         alert.get("event_ids").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     story.push_str(&format!("events     {}\n", events.join("\n           ")));

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
-use super::ingest::{load_registry, load_sources};
+use super::ingest::{load_catalogue, load_registry, load_sources};
 use crate::config::{Config, resolve_secrets};
 use crate::output::{self, complain};
 
@@ -30,7 +30,8 @@ pub(crate) fn run(command: &ConfigCommand, config: Result<Config>) -> Result<Exi
             // What the files that it names say is part of it.
             let sources = load_sources(&config);
             let registry = sources.as_ref().ok().and_then(|sources| load_registry(&config, sources).err());
-            let found = [sources.err(), registry, resolve_secrets(&config.respond).err()];
+            let catalogue = load_catalogue(&config).err();
+            let found = [sources.err(), registry, catalogue, resolve_secrets(&config.respond).err()];
             let problems: Vec<_> = found.into_iter().flatten().collect();
             for problem in &problems {
                 complain(&format!("{problem:#}"));

@@ -63,6 +63,7 @@ fn pages() -> Vec<(PathBuf, String)> {
         let page = mapping.describe() + &ingest::fixtures::page(mapping);
         pages.push((format!("docs/sources/{}.md", mapping.name()).into(), page));
     }
+    pages.push(("docs/catalogue.md".into(), schemas::docs::catalogue(&schemas::Catalogue::default())));
     pages.push(("docs/configuration.md".into(), crate::config::reference()));
     pages.push(("docs/command-line.md".into(), super::reference()));
     pages

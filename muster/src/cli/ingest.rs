@@ -10,8 +10,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ingest::{Admission, Carrier, Chunks, Mapping, Sources};
 use lake::clock::Clock;
-use schemas::Registry;
 use schemas::problem::Problem;
+use schemas::{Catalogue, Registry};
 use serde_json::{Value, json};
 
 use super::sql::Tenant;
@@ -25,6 +25,7 @@ use crate::output::{self, Format, complain};
 const PIECE_BYTES_MAX: usize = 4 << 20;
 /// So much of a file is looked at to recognise its source.
 const SAMPLE_BYTES_MAX: usize = 64 << 10;
+const CATALOGUE_BYTES_MAX: u64 = 1 << 20;
 /// A larger registry is no file that people wrote.
 const REGISTRY_BYTES_MAX: u64 = 16 << 20;
 /// Records in quarantine that are shown one by one.
@@ -101,6 +102,19 @@ pub(crate) fn load_registry(config: &Config, sources: &Sources) -> Result<Option
     }
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the registry {file}"))?;
     Registry::parse(&file, &text, &sources.names()).map(Some).map_err(|problems| listed(&problems))
+}
+
+/// The built-in catalogue of actions with one's own entries before it, or every mistake in them.
+pub(crate) fn load_catalogue(config: &Config) -> Result<Catalogue> {
+    let Some(path) = &config.detect.catalogue_file else { return Ok(Catalogue::default()) };
+    let file = path.display().to_string();
+    let bytes = std::fs::metadata(path).with_context(|| format!("cannot read the catalogue {file}"))?.len();
+    if bytes > CATALOGUE_BYTES_MAX {
+        bail!("the catalogue {file} has {bytes} bytes, the limit is {CATALOGUE_BYTES_MAX}");
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the catalogue {file}"))?;
+    let own = Catalogue::parse(&file, &text).map_err(|problems| listed(&problems))?;
+    Ok(own.before(&Catalogue::default()))
 }
 
 /// All sources, or every mistake in the user's own mapping files.

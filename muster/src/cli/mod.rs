@@ -10,8 +10,10 @@ mod docs;
 mod draft;
 pub(crate) mod ingest;
 pub(crate) mod inventory;
+mod learn;
 mod normalize;
 mod orders;
+mod profile;
 mod report;
 mod serve;
 pub(crate) mod sources;
@@ -75,6 +77,8 @@ enum Command {
     /// Kill-switch orders
     #[command(subcommand)]
     Orders(orders::OrdersCommand),
+    /// Build what the detectors know anew from the lake, where the log no longer holds the history
+    Learn(learn::Learn),
     /// What was received and where it went; how far each role is
     Status(status::Status),
     /// Bearer tokens: who may call the server
@@ -143,6 +147,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             Command::Inventory(command) => inventory::run(&command, config).await,
             Command::Alerts(command) => alerts::run(&command, config).await,
             Command::Orders(command) => orders::run(&command, config).await,
+            Command::Learn(command) => learn::run(&command, config).await,
             Command::Status(command) => status::run(&command, config).await,
             _ => unreachable!("handled above"),
         }

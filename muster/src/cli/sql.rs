@@ -21,8 +21,8 @@ pub(crate) struct Tenant {
 
 #[derive(Args)]
 pub(crate) struct Sql {
-    /// The query; tables: events, alerts, orders, quarantine, ingest_ledger, agents, inventory,
-    /// credentials, grants
+    /// The query; tables: events, alerts, judged_alerts, verdicts, detector_precision, orders,
+    /// quarantine, ingest_ledger, agents, inventory, credentials, grants
     query: String,
     #[arg(long, value_enum, default_value_t)]
     format: Format,

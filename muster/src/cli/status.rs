@@ -68,7 +68,23 @@ fn text(status: &Value, serving: bool) -> String {
             text.push_str(&format!("  {:20} {:10} {}\n", cells[0], cells[1], cells[2]));
         }
     }
+    text.push_str(&precision(&rows(&status["precision"])));
     text
+}
+
+/// How often each detector was right, of the alerts that somebody judged, by week.
+fn precision(weeks: &[Value]) -> String {
+    let mut text = String::new();
+    for week in weeks {
+        let part = |key: &str| week[key].as_str().unwrap_or("-").to_owned();
+        let share = 100.0 * week["precision"].as_f64().unwrap_or(0.0);
+        let (detector, monday) = (part("detector"), part("week"));
+        let (confirmed, judged, alerts) = (&week["confirmed"], &week["judged"], &week["alerts"]);
+        text.push_str(&format!(
+            "  {detector:20} week of {monday}: {share:.0} % right ({confirmed} of {judged} judged, {alerts} alerts)\n"
+        ));
+    }
+    if text.is_empty() { text } else { format!("\nverdicts:\n{text}") }
 }
 
 /// How a poll's last run ended, and when one was last complete.

@@ -7,8 +7,10 @@
     reason = "tests fail where they cannot go on"
 )]
 
+mod history;
 mod inventory;
 mod roster;
 mod sql;
 mod tenants;
+mod verdicts;
 mod world;

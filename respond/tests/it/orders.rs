@@ -123,6 +123,29 @@ async fn the_protected_are_never_stopped() {
     }
 }
 
+/// What the registry protects is not stopped either, by whatever name the alert calls it.
+#[tokio::test]
+async fn the_registry_protects_too() {
+    let text = "[[agents]]\nid = \"payroll\"\ntenant = \"acme\"\nprotected = true\naliases = [{ id = \"consumer-7\" }]\n\
+                [[agents]]\nid = \"billing\"\n[[agents]]\nid = \"shipping\"\ntenant = \"globex\"\nprotected = true\n";
+    let mut config = acting();
+    config.policies[0].target = TargetKind::Credential;
+    for (config, observed) in [(acting(), vec!["payroll", "consumer-7"]), (config, vec!["payroll", "nobody"])] {
+        let world = World::new(config);
+        world.responder.deny().know(schemas::Registry::parse("agents.toml", text, &["kong"]).expect("is right"));
+        for name in observed {
+            let mut alert = alert(name, START);
+            alert.agent_id = alert.agent_id.filter(|_| name != "nobody");
+            let handled = world.responder.handle_alert(&alert).await.expect("handled");
+            assert!(matches!(handled, Handled::Observed(_)), "{name} {handled:?}");
+        }
+        for name in ["billing", "shipping"] {
+            let handled = world.responder.handle_alert(&alert(name, START)).await.expect("handled");
+            assert!(matches!(handled, Handled::Acting(_)), "{name} {handled:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_wild_detector_stops_no_more_than_the_caps() {
     let world = World::new(Config { orders_per_minute_max: 3, ..acting() });

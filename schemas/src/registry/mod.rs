@@ -2,11 +2,14 @@
 //!
 //! A name leads to at most one agent of a tenant and source, since a file in which two agents claim one is refused
 //! ([`Registry::parse`]). So the order of agents and aliases in the file means nothing, one look finds the agent, and an
-//! alias never leads to another alias. The file has room for more facts about an agent; each later one is a further key.
+//! alias never leads to another alias. Beside names the file says what an agent is for: intent that was declared beforehand.
 
+mod intent;
 mod read;
 
 use std::collections::HashMap;
+
+pub use intent::Intent;
 
 use crate::problem::Problem;
 
@@ -23,7 +26,27 @@ pub struct Agent {
     pub owner: Option<String>,
     /// The tenant that it belongs to; none: it is known in every tenant.
     pub tenant: Option<String>,
+    /// What it is for; events say it where the record does not.
+    pub purpose: Option<String>,
+    /// The last UTC day on which it is meant to act: days since 1970-01-01.
+    pub expires: Option<i32>,
+    /// No order may stop it unattended.
+    pub protected: bool,
+    /// The work that it is meant to do.
+    pub intended: Vec<Intent>,
     pub aliases: Vec<Alias>,
+}
+
+impl Agent {
+    /// Whether the call is work that it is meant to do; `resources` is empty where the record names none.
+    pub fn intends(&self, action: &str, resources: &str) -> bool {
+        self.intended.iter().any(|intent| intent.covers(action, resources))
+    }
+
+    /// Whether it should have stopped acting before this time (µs UTC).
+    pub fn is_expired(&self, time: i64) -> bool {
+        self.expires.is_some_and(|last| crate::id::day(time) > last)
+    }
 }
 
 /// A name that a system has for an agent.

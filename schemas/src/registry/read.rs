@@ -1,18 +1,23 @@
 //! Reads a registry file, reporting every problem with its file, line and key.
 
+use arrow::compute::kernels::cast_utils::Parser;
+use arrow::datatypes::Date32Type;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Agent, Alias, Claim, Registry};
+use super::{Agent, Alias, Claim, Intent, Registry};
 use crate::problem::{Problem, line_of, nearest};
 
 type Node<'i> = Spanned<DeValue<'i>>;
 
 const KEYS: &[&str] = &["agents"];
-const AGENT_KEYS: &[&str] = &["id", "name", "owner", "tenant", "aliases"];
+const AGENT_KEYS: &[&str] =
+    &["id", "name", "owner", "tenant", "purpose", "expires", "protected", "intended", "aliases"];
 const ALIAS_KEYS: &[&str] = &["source", "id"];
 /// A longer id is no id.
 const ID_BYTES_MAX: usize = 1024;
+/// Each is looked at for every event of the agent.
+const INTENDED_MAX: usize = 100;
 
 pub(super) fn read(file: &str, text: &str, sources: &[&str]) -> Result<Registry, Vec<Problem>> {
     let root = match DeTable::parse(text) {
@@ -96,12 +101,62 @@ impl Reader<'_> {
         };
         let mut optional = |key| self.text(table, under, key).map(|(text, _)| text);
         let (name, owner, tenant) = (optional("name"), optional("owner"), optional("tenant"));
+        let purpose = optional("purpose");
+        let (expires, protected) = (self.day(table, under, "expires"), self.yes(table, under, "protected"));
+        let (intended, aliases) = (self.intended(table, under), Vec::new());
         let number = self.registry.agents.len();
-        self.registry.agents.push(Agent { id: id.clone(), name, owner, tenant, aliases: Vec::new() });
+        let id = id.clone();
+        let agent = Agent { id: id.clone(), name, owner, tenant, purpose, expires, protected, intended, aliases };
+        self.registry.agents.push(agent);
         self.claim(&id, number, None, true, (at, &format!("{under}.id")));
         for (n, item) in self.items(table.get("aliases"), &format!("{under}.aliases")).iter().enumerate() {
             self.alias(item, number, &format!("{under}.aliases[{n}]"));
         }
+    }
+
+    /// A date, as the day that it is.
+    fn day(&mut self, table: &DeTable<'_>, under: &str, key: &str) -> Option<i32> {
+        let value = table.get(key)?;
+        let day = match value.get_ref() {
+            DeValue::Datetime(at) if at.time.is_none() => Date32Type::parse(&at.to_string()),
+            _ => None,
+        };
+        if day.is_none() {
+            let message = "expected a date, such as 2027-12-31, without quotes and without a time";
+            self.problem(value.span().start, &format!("{under}.{key}"), message);
+        }
+        day
+    }
+
+    fn yes(&mut self, table: &DeTable<'_>, under: &str, key: &str) -> bool {
+        let Some(value) = table.get(key) else { return false };
+        if let DeValue::Boolean(yes) = value.get_ref() {
+            return *yes;
+        }
+        self.problem(value.span().start, &format!("{under}.{key}"), "expected true or false");
+        false
+    }
+
+    fn intended(&mut self, table: &DeTable<'_>, under: &str) -> Vec<Intent> {
+        let Some(value) = table.get("intended") else { return Vec::new() };
+        let (at, key) = (value.span().start, format!("{under}.intended"));
+        let Some(items) = value.get_ref().as_array() else {
+            self.problem(at, &key, "expected a list of texts");
+            return Vec::new();
+        };
+        if items.len() > INTENDED_MAX {
+            self.problem(at, &key, format!("at most {INTENDED_MAX} patterns; `*` stands for any text"));
+            return Vec::new();
+        }
+        let mut intended = Vec::new();
+        for (n, item) in items.iter().enumerate() {
+            let text = item.get_ref().as_str().filter(|text| text.len() <= ID_BYTES_MAX);
+            match text.ok_or("expected a text of at most 1024 bytes").and_then(Intent::parse) {
+                Ok(intent) => intended.push(intent),
+                Err(message) => self.problem(item.span().start, &format!("{key}[{n}]"), message),
+            }
+        }
+        intended
     }
 
     fn alias(&mut self, item: &Node<'_>, agent: usize, under: &str) {

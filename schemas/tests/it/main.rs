@@ -1,5 +1,7 @@
 //! What is derived from a declaration agrees with it: schema, builder, reader, row, documentation.
 
+mod intent;
+
 use arrow::array::RecordBatch;
 use proptest::prelude::*;
 use schemas::{EventRow, Events, Hop, RowBuilder, TABLES, event};

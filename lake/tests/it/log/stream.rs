@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use schemas::ledger::Ledger;
 use schemas::order::{self, OrderRow};
 use schemas::quarantine::{self, QuarantineRow};
+use schemas::verdict::{self, VerdictRow};
 use serde_json::json;
 
 use super::*;
@@ -31,15 +32,17 @@ fn every_kind_reads_back_from_memory_and_from_disk() {
     group.alerts = Some(alerts("x"));
     group.orders = Some(order::batch(&[OrderRow { order_id: "o".into(), ..OrderRow::default() }]));
     group.control = Some(json!({"rules": [1, "ä"]}));
+    group.verdicts = Some(verdict::batch(&[VerdictRow { alert_id: "x".into(), ..VerdictRow::default() }]));
     group.tick = Some(-3);
     let appended = append(&log, group).expect("appends");
-    assert_eq!((appended.events, appended.end), (Some((1, 0)), 7));
+    assert_eq!((appended.events, appended.end), (Some((2, 0)), 8));
     let memory = frames(&log);
+    assert!(matches!(memory[1].payload, Payload::Verdicts(_)), "right behind its control frame");
     assert!(memory.iter().all(|frame| frame.written_at == 7));
     log.close();
     let uncached = LogConfig { cache_bytes_max: 0, ..LogConfig::default() };
     let (log, recovery) = open(&files, &uncached).expect("opens again");
-    assert_eq!((recovery.frames, recovery.truncated_bytes), (7, 0));
+    assert_eq!((recovery.frames, recovery.truncated_bytes), (8, 0));
     assert_eq!(format!("{:?}", frames(&log)), format!("{memory:?}"));
 }
 

@@ -1,0 +1,83 @@
+//! An organization reached that this agent never reached.
+//!
+//! The organization is the resource's where the record says whose it is, else the one of the call. It is the vendor's word
+//! (account, workspace, realm), not Muster's tenant. Reading there is as bad as writing, so impact does not count.
+//!
+//! Left out: a rule that says which organizations may reach which. The two columns come in different words in many sources
+//! (an enterprise's number, an owner's mail address), so that they differ is no fact by itself.
+//!
+//! ```text
+//! usual 30: list read invoices {org_id=north}
+//! then: list read invoices {org_id=north resource_tenant=south}
+//! quiet: list read invoices {org_id=north resource_tenant=north}, list read invoices
+//! ```
+
+use super::values::{Tally, Values};
+use super::{About, Detector, Report, Seen};
+use crate::Config;
+use crate::engine::text;
+use crate::evidence::History;
+use crate::explain::Case;
+use crate::hash::Of;
+
+pub(super) struct TenantReach;
+
+impl Detector for TenantReach {
+    const ABOUT: About = About {
+        name: "tenant_reach",
+        version: 1,
+        doc: "an organization reached that this agent never reached",
+        source: include_str!("tenant_reach.rs"),
+        hard: false,
+        floor_bits: |config| config.fact_bits,
+    };
+    type State = Values;
+    type Shared = Tally;
+    type Note = Vec<u32>;
+
+    #[inline]
+    fn score(state: &Values, shared: &Tally, seen: &Seen<'_>) -> f64 {
+        if seen.evidence.history != History::Own {
+            return 0.0;
+        }
+        let surprise = reached(seen).and_then(|name| state.surprise(shared, seen.print(Of::Organization, name)));
+        surprise.map_or(0.0, |surprise| seen.share() * surprise.bits())
+    }
+
+    fn report(state: &Values, shared: &Tally, seen: &Seen<'_>, case: &Case<'_>) -> Report {
+        let name = reached(seen).unwrap_or_default();
+        let surprise = state.surprise(shared, seen.print(Of::Organization, name));
+        let from = match text(seen.row.events.org_id, seen.row.at) {
+            Some(own) if own != name => format!(" from {own}"),
+            _ => String::new(),
+        };
+        Report {
+            title: format!("{} reached the organization {name}{from} for the first time", case.who),
+            terms: surprise.map_or(Vec::new(), |surprise| surprise.terms(seen.share(), "organizations")),
+        }
+    }
+
+    #[inline]
+    fn learn(state: &mut Values, seen: &Seen<'_>, _: f64) -> Option<Vec<u32>> {
+        let name = seen.print(Of::Organization, reached(seen)?);
+        state.learn(std::iter::once(name), seen.row.time)
+    }
+
+    fn fold(shared: &mut Tally, notes: Vec<Vec<u32>>, _: &Config, _: i64) {
+        shared.fold(notes);
+    }
+
+    #[inline]
+    fn warm(state: &Values) -> usize {
+        Values::warm(state)
+    }
+
+    fn bytes(state: &Values) -> usize {
+        state.bytes()
+    }
+}
+
+fn reached<'a>(seen: &Seen<'a>) -> Option<&'a str> {
+    let (events, at) = (seen.row.events, seen.row.at);
+    text(events.resource_tenant, at).or_else(|| text(events.org_id, at))
+}
