@@ -163,6 +163,7 @@ impl<'a> Record<'a, '_> {
                 let fits = |text: &str| globs.iter().any(|glob| like(glob, text));
                 self.values(slot).any(|found| self.any(found, &fits)) == *is
             }
+            Test::Matches(regex) => self.values(slot).any(|found| self.any(found, &|text| regex.is_match(text))),
         }
     }
 
