@@ -43,17 +43,6 @@ pub(crate) struct Agent {
     pub(crate) states: States,
 }
 
-/// What detectors may know of an agent beside the evidence.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Facts {
-    pub(crate) key: u64,
-    /// Its first and last call, µs UTC.
-    pub first: i64,
-    pub last: i64,
-    /// Sessions learned.
-    pub sessions: u32,
-}
-
 /// A session, or part of one, with odd calls: learned when it turns out to be the agent's own way, else dropped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Held {
@@ -104,11 +93,6 @@ impl Agent {
             held: Vec::new(),
             states: States::default(),
         }
-    }
-
-    #[inline]
-    pub(crate) fn facts(&self) -> Facts {
-        Facts { key: self.key, first: self.first, last: self.last, sessions: self.sessions }
     }
 
     /// Whose way of working an odd call would be: the job's, else the owner's (who may roll out something new to all their

@@ -353,7 +353,7 @@ fn judge(
         row,
         evidence: &evidence,
         recent,
-        agent: agent.facts(),
+        agent: agent.key,
         keyed: around.keyed,
         tails: &tenant.tails,
         shown: shown(around.keyed, row),

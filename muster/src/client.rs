@@ -45,6 +45,8 @@ pub(crate) struct Reply {
 pub(crate) struct Client {
     http: reqwest::Client,
     tenant: String,
+    /// Of the person who acts, where that is not the operator.
+    token: Option<String>,
 }
 
 impl Client {
@@ -54,7 +56,12 @@ impl Client {
             return Ok(None);
         }
         let http = reqwest::Client::builder().unix_socket(socket).no_proxy().build()?;
-        Ok(Some(Client { http, tenant: tenant.to_owned() }))
+        Ok(Some(Client { http, tenant: tenant.to_owned(), token: None }))
+    }
+
+    /// From now on acts as the holder of `token`.
+    pub(crate) fn act_as(&mut self, token: &str) {
+        self.token = Some(token.to_owned());
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value> {
@@ -69,6 +76,10 @@ impl Client {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Reply> {
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
         let response =
             request.header(TENANT_HEADER, &self.tenant).send().await.context("the server does not answer")?;
         let status = response.status();

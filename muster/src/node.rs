@@ -18,6 +18,7 @@ use lake::log::{Group, Log, LogConfig, LogError};
 use lake::tables::Lake;
 use query::Query;
 use respond::Responder;
+use respond::signer::Signer;
 use schemas::Catalogue;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -136,6 +137,7 @@ impl Node {
         let inventory = Arc::new(Inventory::new(config.inventory.clone(), log.clone(), clock.clone()));
         let mut ingest = Ingest::new(log.clone(), sources, clock.clone(), *key, &config.ingest);
         let responder = Responder::open(control.clone(), log.clone(), respond, clock.clone())?;
+        responder.sign_with(Signer::from_pkcs8(&signing_key(folder)?)?);
         if let Some(registry) = registry {
             responder.deny().know(registry.clone());
             ingest = ingest.with_registry(registry);
@@ -385,6 +387,17 @@ fn installation_key(folder: &Path) -> Result<[u8; KEY_BYTES]> {
     }
     let mut key = [0; KEY_BYTES];
     getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
+    write_private(&path, &key)?;
+    Ok(key)
+}
+
+/// The key that signs what others hold or pass on: made at the first start and kept in the data folder.
+fn signing_key(folder: &Path) -> Result<Vec<u8>> {
+    let path = folder.join("signing.key");
+    if path.exists() {
+        return std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()));
+    }
+    let key = Signer::generate()?;
     write_private(&path, &key)?;
     Ok(key)
 }

@@ -29,6 +29,9 @@ use crate::tokens::Tokens;
 /// Header that names the tenant on the operator's socket.
 pub(crate) const TENANT_HEADER: &str = "muster-tenant";
 
+/// Header for a token of Muster's where `Authorization` is somebody else's.
+const TOKEN_HEADER: &str = "muster-token";
+
 /// Serves until `shutdown` turns true, then lets requests under way finish.
 pub(crate) async fn serve(
     node: Arc<Node>,
@@ -38,11 +41,11 @@ pub(crate) async fn serve(
     shutdown: watch::Receiver<bool>,
 ) -> Result<()> {
     let routes = routes(&node);
-    let public = limited(routes.clone().layer(from_fn_with_state(tokens, by_token)), &node);
+    let public = limited(routes.clone().layer(from_fn_with_state(tokens.clone(), by_token)), &node);
     // The operator's own routes may take long, and are not held up by others.
     let body_bytes_max = DefaultBodyLimit::max(node.config.ingest.body_bytes_max);
     let own = operator::routes(node.clone()).layer(body_bytes_max);
-    let operator = limited(routes, &node).merge(own).layer(from_fn(as_operator));
+    let operator = limited(routes, &node).merge(own).layer(from_fn_with_state(tokens, as_operator));
     let complete = |router: Router| {
         let missing = || async { problem(StatusCode::NOT_FOUND, "there is nothing at this path") };
         let wrong = || async { problem(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method") };
@@ -50,9 +53,14 @@ pub(crate) async fn serve(
     };
 
     let unix = bind_socket(&socket)?;
-    let wait = |mut shutdown: watch::Receiver<bool>| async move {
-        // An error means that the sender is gone: the process is ending too.
-        let _ = shutdown.wait_for(|stop| *stop).await;
+    let wait = |mut shutdown: watch::Receiver<bool>| {
+        let responder = node.responder.clone();
+        async move {
+            // An error means that the sender is gone: the process is ending too.
+            let _ = shutdown.wait_for(|stop| *stop).await;
+            // A stream never ends by itself, and would be waited for.
+            responder.deny().stop_following();
+        }
     };
     let over_tcp = axum::serve(tcp, complete(public)).with_graceful_shutdown(wait(shutdown.clone()));
     let over_unix = axum::serve(unix, complete(operator)).with_graceful_shutdown(wait(shutdown));
@@ -82,7 +90,9 @@ fn routes(node: &Arc<Node>) -> Router {
 
 /// Routes that answer anybody.
 fn open_routes(node: Arc<Node>) -> Router {
-    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(node)
+    let responder = node.responder.clone();
+    let own = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(node);
+    own.merge(respond::http::open_routes(responder))
 }
 
 fn limited(router: Router, node: &Arc<Node>) -> Router {
@@ -110,7 +120,9 @@ fn limited(router: Router, node: &Arc<Node>) -> Router {
 }
 
 async fn by_token(State(tokens): State<Tokens>, mut request: Request, next: Next) -> Response {
-    let Some(token) = bearer(request.headers()) else {
+    // A gateway that passes the agent's own `Authorization` on shows its token beside it.
+    let own = request.headers().get(TOKEN_HEADER).and_then(|value| value.to_str().ok());
+    let Some(token) = own.or_else(|| bearer(request.headers())) else {
         return unauthorized("a bearer token is needed: `Authorization: Bearer muster_…`");
     };
     let Some(principal) = tokens.authenticate(token) else {
@@ -120,7 +132,11 @@ async fn by_token(State(tokens): State<Tokens>, mut request: Request, next: Next
     next.run(request).await
 }
 
-async fn as_operator(mut request: Request, next: Next) -> Response {
+/// Whoever opens the socket is the operator, unless a token says which person it is.
+async fn as_operator(State(tokens): State<Tokens>, mut request: Request, next: Next) -> Response {
+    if bearer(request.headers()).is_some() {
+        return by_token(State(tokens), request, next).await;
+    }
     let tenant = request.headers().get(TENANT_HEADER).and_then(|v| v.to_str().ok()).unwrap_or("default").to_owned();
     request.extensions_mut().insert(operator(&tenant));
     next.run(request).await

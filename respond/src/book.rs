@@ -34,7 +34,7 @@ impl Book {
         if before.is_none() {
             let key = (order.tenant.clone(), order.target.clone());
             self.by_target.entry(key).or_default().push(order.order_id.clone());
-            if order.mode == Mode::Act && order.state != State::Failed {
+            if order.mode == Mode::Act && !order.drill && order.state != State::Failed {
                 self.acted.push_back((order.requested_at, order.tenant.clone()));
             }
         }

@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use crate::error::Error;
-use crate::order::{Act, Order};
+use crate::order::{Act, Call, Order};
 use crate::responder::Responder;
 use crate::switches::{Message, Outcome};
 
@@ -97,10 +97,11 @@ impl Responder {
     pub(crate) async fn attempt(&self, claim: Claim<'_>) -> Result<(), Error> {
         let Some(message) = self.begin(&claim).await? else { return Ok(()) };
         let outcome = match self.switches.get(&message.call.switch) {
+            Some(switch) if message.call.act == Act::Look => switch.look(&message).await,
             Some(switch) => switch.call(&message).await,
             None => Outcome::Failed("no switch has this name any more".into()),
         };
-        self.conclude(&claim, outcome).await
+        self.conclude(&claim.order_id, claim.call, outcome).await
     }
 
     /// Writes the attempt down, unless it is already; `None` where the call is not wanted any more.
@@ -118,40 +119,72 @@ impl Responder {
         }
         let call = order.calls[claim.call].clone();
         let id = format!("order_{}_{}", order.order_id, call.step);
-        Ok(Some(Message { id, now_secs: now.div_euclid(1_000_000), order, call }))
+        let names = self.deny.names(&order.tenant, order.target.parts().1);
+        let signer = self.signer.get().cloned();
+        Ok(Some(Message { id, now_secs: now.div_euclid(1_000_000), order, call, signer, names }))
     }
 
-    async fn conclude(&self, claim: &Claim<'_>, outcome: Outcome) -> Result<(), Error> {
+    /// Writes down what came of an attempt, and what follows from it.
+    pub(crate) async fn conclude(&self, order_id: &str, place: usize, outcome: Outcome) -> Result<(), Error> {
         let writing = self.writing.lock().await;
         let now = self.clock.now_micros();
-        let Some(mut order) = self.order(&claim.order_id) else { return Ok(()) };
-        let call = &mut order.calls[claim.call];
-        let mut said = String::new();
-        // A call that was called off meanwhile stays so.
-        let wanted = call.next_at.take().is_some();
-        match outcome {
-            Outcome::Done(detail) => {
-                call.done = true;
-                said.push_str(&format!("done: {detail}"));
-                self.counts.calls_done.fetch_add(1, Ordering::Relaxed);
-            }
-            Outcome::Retry(detail, after_secs) if wanted && call.attempt < self.config.attempts_max as i32 => {
-                let secs = delay_secs(call.attempt).max(after_secs.unwrap_or(0) as i64);
-                call.next_at = Some(now + secs * 1_000_000);
-                said.push_str(&format!("again in {secs} s: {detail}"));
-                self.counts.calls_again.fetch_add(1, Ordering::Relaxed);
-            }
-            Outcome::Retry(detail, _) | Outcome::Failed(detail) => said.push_str(&format!("given up: {detail}")),
-        }
-        if call.next_at.is_none() && !call.done {
-            self.counts.calls_given_up.fetch_add(1, Ordering::Relaxed);
+        let Some(mut order) = self.order(order_id) else { return Ok(()) };
+        let call = &mut order.calls[place];
+        let said = judge(call, &outcome, now, self.config.attempts_max as i32);
+        let count = match (call.done, call.next_at) {
+            (true, _) => &self.counts.calls_done,
+            (false, Some(_)) => &self.counts.calls_again,
+            (false, None) => &self.counts.calls_given_up,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        let (act, done, over) = (call.act, call.done, call.next_at.is_none());
+        if over && !done {
             tracing::error!(order = order.order_id, switch = call.switch, attempt = call.attempt, "{said}");
         }
-        let mut rows = vec![order.take_call(claim.call, now, &said)];
-        if order.may_finish() {
-            rows.push(order.take_last(now));
+        let (first, switch) = (order.calls.len(), order.calls[place].switch.clone());
+        let mut rows = vec![order.take_call(place, now, &said)];
+        let reads_back = self.switches.get(&switch).is_some_and(|switch| switch.reads_back());
+        if act == Act::Stop && done && reads_back && order.denies() {
+            order.ask(vec![switch.clone()], Act::Look, now, &mut rows);
         }
-        self.write(&writing, vec![order], rows).await
+        if act == Act::Release && over && !done {
+            order.tell(&self.config.tell, &format!("{switch} did not undo it: {said}"), now, &mut rows);
+        }
+        match &outcome {
+            Outcome::Done(detail) if act == Act::Look => {
+                self.note_verified(&mut order, &format!("read back from {switch}: {detail}"), now, &mut rows);
+            }
+            Outcome::NotSo(detail) if act == Act::Look => {
+                self.note_violated(&mut order, &format!("read back from {switch}: {detail}"), now, &mut rows);
+            }
+            _ => {}
+        }
+        if order.may_finish() {
+            order.finish(now, &self.config.tell, &mut rows);
+        }
+        let calls = first..order.calls.len();
+        self.write(&writing, vec![order], rows).await?;
+        self.begun(order_id, calls);
+        Ok(())
+    }
+}
+
+/// What an attempt's outcome does to its call, in words.
+fn judge(call: &mut Call, outcome: &Outcome, now: i64, attempts_max: i32) -> String {
+    // A call that was called off meanwhile stays so.
+    let wanted = call.next_at.take().is_some();
+    match outcome {
+        Outcome::Done(detail) => {
+            call.done = true;
+            format!("done: {detail}")
+        }
+        Outcome::Retry(detail, after_secs) if wanted && call.attempt < attempts_max => {
+            let secs = delay_secs(call.attempt).max(after_secs.unwrap_or(0) as i64);
+            call.next_at = Some(now + secs * 1_000_000);
+            format!("again in {secs} s: {detail}")
+        }
+        Outcome::NotSo(detail) => format!("not so: {detail}"),
+        Outcome::Retry(detail, _) | Outcome::Failed(detail) => format!("given up: {detail}"),
     }
 }
 

@@ -21,6 +21,10 @@ pub enum Error {
     Unknown(String),
     #[error("more than one order's id begins with {0}")]
     Ambiguous(String),
+    #[error("it cannot be asked for so: {0}")]
+    Request(String),
+    #[error("order {order_id} cannot be approved: {why}")]
+    NotApproved { order_id: String, why: String },
     #[error("order {order_id} does not stop anything: it is {}", .state.name())]
     NotStanding { order_id: String, state: State },
 }

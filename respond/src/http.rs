@@ -1,11 +1,16 @@
-//! The routes of orders and of the deny list. Each answers for the principal's tenant only; `muster` authenticates.
+//! The routes of orders and of the deny list; those that gateways ask are in `doors`. Each answers for the principal's tenant only; `muster` authenticates.
 //!
 //! | route | verb |
 //! | --- | --- |
 //! | `GET /v1/deny` the list, with `ETag` | `deny` or `query` |
 //! | `GET /v1/deny/check?agent=&credential=&user=` 200 or 403 | `deny` or `query` |
 //! | `GET /v1/orders?limit=`, `GET /v1/orders/{id}` | `query` or `order` |
+//! | `POST /v1/orders` asks for one; `?dry_run=true` only tells the plan | `order` |
+//! | `POST /v1/orders/{id}/approve` `{"plan": digest}` | `approve`, a person |
 //! | `POST /v1/orders/{id}/release` `{"reason": …}` | `order` |
+//! | `POST /v1/orders/drill` `{"name": …}` rehearses against a canary | `order` |
+//! | `POST /v1/ssf/poll/{receiver}` (RFC 8936) | `deny` |
+//! | `POST /v1/orders/disarm`, `/v1/orders/arm` `{"reason": …}` | `order`; `approve`, a person |
 //!
 //! `{id}` is an order's id or its beginning, from 8 digits on, if no other id begins so (409).
 
@@ -13,19 +18,21 @@ use std::sync::Arc;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use schemas::{Principal, Verb};
+use schemas::{Holder, Principal, Verb};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::deny::rfc3339;
 use crate::error::Error;
-use crate::order::{Order, mode_name};
+use crate::hand::Request;
+use crate::order::{Order, Target, mode_name};
 use crate::responder::Responder;
+use crate::target::Asker;
 
 const LIMIT: usize = 100;
 const LIMIT_MAX: usize = 1000;
@@ -35,14 +42,28 @@ pub fn routes(responder: Arc<Responder>) -> Router {
     Router::new()
         .route("/v1/deny", get(deny))
         .route("/v1/deny/check", get(check))
-        .route("/v1/orders", get(orders))
+        .route("/v1/orders", get(orders).post(request))
+        .route("/v1/orders/arm", post(arm))
+        .route("/v1/orders/disarm", post(disarm))
+        .route("/v1/orders/{order_id}/approve", post(approve))
         .route("/v1/orders/{order_id}", get(order))
         .route("/v1/orders/{order_id}/release", post(release))
+        .route("/v1/orders/drill", post(drill))
+        .route("/v1/ssf/poll/{receiver}", post(crate::ssf::poll))
+        .merge(crate::doors::routes())
+        .with_state(responder)
+}
+
+/// Routes that answer anybody: keys, and what a receiver of shared signals must know.
+pub fn open_routes(responder: Arc<Responder>) -> Router {
+    Router::new()
+        .route("/v1/keys", get(crate::doors::keys))
+        .route("/.well-known/ssf-configuration", get(crate::ssf::metadata))
         .with_state(responder)
 }
 
 /// An RFC 9457 problem document.
-struct Problem(StatusCode, String);
+pub(crate) struct Problem(pub(crate) StatusCode, pub(crate) String);
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
@@ -58,6 +79,8 @@ impl From<Error> for Problem {
         let status = match error {
             Error::Unknown(_) => StatusCode::NOT_FOUND,
             Error::NotStanding { .. } | Error::Ambiguous(_) => StatusCode::CONFLICT,
+            Error::Request(_) => StatusCode::BAD_REQUEST,
+            Error::NotApproved { .. } => StatusCode::FORBIDDEN,
             _ if error.retry_later() => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -69,7 +92,7 @@ impl From<Error> for Problem {
     }
 }
 
-fn need(principal: &Principal, verbs: &[Verb]) -> Result<(), Problem> {
+pub(crate) fn need(principal: &Principal, verbs: &[Verb]) -> Result<(), Problem> {
     if verbs.iter().any(|verb| principal.may(*verb)) {
         return Ok(());
     }
@@ -83,26 +106,26 @@ async fn deny(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     need(&principal, &[Verb::Deny, Verb::Query])?;
-    let list = responder.deny();
-    let tag = |version: u64| format!("W/\"{version}{}\"", list.names_version());
-    let known = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let current = tag(list.version(&principal.tenant));
-    let head = |tag: String| [(ETAG, tag), (CACHE_CONTROL, "private, no-cache".into())];
-    // Weak comparison (RFC 9110, 13.1.2): the time in the body differs, the entries do not.
-    let strong = current.trim_start_matches("W/");
-    if known.split(',').any(|given| given.trim().trim_start_matches("W/") == strong || given.trim() == "*") {
-        return Ok((StatusCode::NOT_MODIFIED, head(current)).into_response());
+    let (current, same) = crate::doors::tag(&responder, &principal.tenant, &headers);
+    let head = [(ETAG, current), (CACHE_CONTROL, "private, no-cache".into())];
+    if same {
+        return Ok((StatusCode::NOT_MODIFIED, head).into_response());
     }
-    let (version, body) = list.body(&principal.tenant, responder.clock.now_micros());
-    Ok((head(tag(version)), [(CONTENT_TYPE, "application/json")], body).into_response())
+    let (_, body) = responder.deny().body(&principal.tenant, responder.clock.now_micros());
+    Ok((head, [(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
+/// A question about one request: as [`Asker`] says, with one grant.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Check {
     agent: Option<String>,
+    instance: Option<String>,
     credential: Option<String>,
+    token: Option<String>,
     user: Option<String>,
+    client: Option<String>,
+    grant: Option<String>,
 }
 
 async fn check(
@@ -111,11 +134,14 @@ async fn check(
     query: Result<Query<Check>, QueryRejection>,
 ) -> Result<Response, Problem> {
     need(&principal, &[Verb::Deny, Verb::Query])?;
-    let Query(Check { agent, credential, user }) = query.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
-    if agent.is_none() && credential.is_none() {
-        return Err(Problem(StatusCode::BAD_REQUEST, "`agent` or `credential` is needed".into()));
+    let Query(Check { agent, instance, credential, token, user, client, grant }) =
+        query.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
+    let asker = Asker { agent, instance, credential, token, user, client, grants: grant.into_iter().collect() };
+    if asker.is_nobody() {
+        let needed = "one of `agent`, `credential`, `token`, `client` and `grant` is needed";
+        return Err(Problem(StatusCode::BAD_REQUEST, needed.into()));
     }
-    let found = responder.deny().check(&principal.tenant, agent.as_deref(), credential.as_deref(), user.as_deref());
+    let found = responder.deny().check(&principal.tenant, &asker);
     Ok(match found {
         None => Json(json!({"denied": false})).into_response(),
         Some(entry) => (StatusCode::FORBIDDEN, Json(json!({"denied": true, "entry": &*entry}))).into_response(),
@@ -148,6 +174,144 @@ async fn order(
     Ok(Json(view(&responder.find(&principal.tenant, &order_id)?)))
 }
 
+/// What `POST /v1/orders` takes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    target: Target,
+    reason: String,
+    #[serde(default)]
+    switches: Vec<String>,
+    #[serde(default)]
+    switches_next: Vec<String>,
+    /// How long it stands; the configuration's `deny_secs` where it is not said.
+    stands_secs: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct How {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Names a request, so that a repeat is the same order.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+async fn request(
+    State(responder): State<Arc<Responder>>,
+    Extension(principal): Extension<Principal>,
+    how: Result<Query<How>, QueryRejection>,
+    headers: HeaderMap,
+    body: Result<Json<Wanted>, JsonRejection>,
+) -> Result<Json<Value>, Problem> {
+    need(&principal, &[Verb::Order])?;
+    let Query(how) = how.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
+    let Json(wanted) = body.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
+    let key = headers.get(IDEMPOTENCY_KEY).and_then(|key| key.to_str().ok()).map(str::to_owned);
+    let request = Request {
+        target: wanted.target,
+        switches: wanted.switches,
+        switches_next: wanted.switches_next,
+        stands_secs: wanted.stands_secs.unwrap_or(responder.config.deny_secs),
+        reason: reason(&wanted.reason)?,
+        key: key.unwrap_or_else(|| responder.clock.now_micros().to_string()),
+    };
+    if how.dry_run {
+        let (_, plan) = responder.draft(&principal, &request)?;
+        return Ok(Json(json!({"dry_run": true, "plan": plan})));
+    }
+    let asked = responder.clone();
+    let task = tokio::spawn(async move { asked.request(&principal, &request).await });
+    let order = task.await.map_err(|error| Error::Task(error.to_string()))??;
+    let plan = responder.plan(&order);
+    Ok(Json(json!({"order": view(&order), "plan": plan})))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rehearse {
+    /// The drill's name; the first where it is missing.
+    name: Option<String>,
+}
+
+async fn drill(
+    State(responder): State<Arc<Responder>>,
+    Extension(principal): Extension<Principal>,
+    body: Result<Json<Rehearse>, JsonRejection>,
+) -> Result<Json<Value>, Problem> {
+    need(&principal, &[Verb::Order])?;
+    let Json(Rehearse { name }) = body.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
+    let first = || responder.drills().into_iter().next().map_or_else(String::new, |drill| drill.name);
+    let name = name.unwrap_or_else(first);
+    // A task of its own: a client that hangs up must not leave the canary stopped.
+    let task = tokio::spawn(async move { responder.drill(&principal, &name).await });
+    let report = task.await.map_err(|error| Error::Task(error.to_string()))??;
+    Ok(Json(json!(report)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Approve {
+    plan: String,
+}
+
+async fn approve(
+    State(responder): State<Arc<Responder>>,
+    Extension(principal): Extension<Principal>,
+    Path(order_id): Path<String>,
+    body: Result<Json<Approve>, JsonRejection>,
+) -> Result<Json<Value>, Problem> {
+    need(&principal, &[Verb::Approve])?;
+    let Json(Approve { plan }) = body.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
+    let Order { order_id, .. } = responder.find(&principal.tenant, &order_id)?;
+    let task = tokio::spawn(async move { responder.approve(&principal, &order_id, plan.trim()).await });
+    let order = task.await.map_err(|error| Error::Task(error.to_string()))??;
+    Ok(Json(view(&order)))
+}
+
+async fn disarm(
+    State(responder): State<Arc<Responder>>,
+    Extension(principal): Extension<Principal>,
+    body: Result<Json<Release>, JsonRejection>,
+) -> Result<Json<Value>, Problem> {
+    need(&principal, &[Verb::Order])?;
+    change_arming(responder, principal, false, body).await
+}
+
+async fn arm(
+    State(responder): State<Arc<Responder>>,
+    Extension(principal): Extension<Principal>,
+    body: Result<Json<Release>, JsonRejection>,
+) -> Result<Json<Value>, Problem> {
+    need(&principal, &[Verb::Approve])?;
+    if principal.holder != Holder::Person {
+        return Err(Problem(StatusCode::FORBIDDEN, "only a person arms what acts unattended".into()));
+    }
+    change_arming(responder, principal, true, body).await
+}
+
+async fn change_arming(
+    responder: Arc<Responder>,
+    principal: Principal,
+    armed: bool,
+    body: Result<Json<Release>, JsonRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Json(Release { reason: why }) = body.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
+    let why = reason(&why)?;
+    let task = tokio::spawn(async move { responder.arm(&principal, armed, &why).await });
+    let changed = task.await.map_err(|error| Error::Task(error.to_string()))??;
+    Ok(Json(json!({"armed": armed, "changed": changed.is_some()})))
+}
+
+fn reason(text: &str) -> Result<String, Problem> {
+    let text = text.trim();
+    if text.is_empty() || text.len() > REASON_BYTES_MAX {
+        return Err(Problem(StatusCode::BAD_REQUEST, format!("`reason` needs 1 to {REASON_BYTES_MAX} bytes")));
+    }
+    Ok(text.to_owned())
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Release {
@@ -161,14 +325,12 @@ async fn release(
     body: Result<Json<Release>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
     need(&principal, &[Verb::Order])?;
-    let Json(Release { reason }) = body.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
-    if reason.trim().is_empty() || reason.len() > REASON_BYTES_MAX {
-        return Err(Problem(StatusCode::BAD_REQUEST, format!("`reason` needs 1 to {REASON_BYTES_MAX} bytes")));
-    }
+    let Json(Release { reason: why }) = body.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
+    let why = reason(&why)?;
     // Another tenant's order does not exist for this one.
     let Order { order_id, .. } = responder.find(&principal.tenant, &order_id)?;
     // A task of its own: a client that hangs up must not stop a release between the log and the deny list.
-    let task = tokio::spawn(async move { responder.release(&order_id, &principal.name, reason.trim()).await });
+    let task = tokio::spawn(async move { responder.release(&order_id, &principal.name, &why).await });
     let released = task.await.map_err(|error| Error::Task(error.to_string()))??;
     Ok(Json(view(&released)))
 }
@@ -177,7 +339,7 @@ fn view(order: &Order) -> Value {
     let time = |micros: Option<i64>| micros.map(rfc3339);
     let call = |call: &crate::order::Call| {
         json!({
-            "switch": call.switch, "act": call.act, "attempt": call.attempt, "done": call.done,
+            "switch": call.switch, "act": call.act.name(), "attempt": call.attempt, "done": call.done,
             "next_at": time(call.next_at), "detail": call.detail,
         })
     };
@@ -187,7 +349,7 @@ fn view(order: &Order) -> Value {
         "target_kind": order.target.kind(),
         "target_id": order.target.id(),
         "target": order.target,
-        "mode": mode_name(order.mode),
+        "mode": mode_name(order.mode, order.drill),
         "state": order.state.name(),
         "steps": order.step + 1,
         "requested_by": order.requested_by,
@@ -197,6 +359,11 @@ fn view(order: &Order) -> Value {
         "reason": order.reason,
         "alert": order.alert,
         "switches": order.switches,
+        "plan": order.plan,
+        "approvals_needed": order.approvals_needed,
+        "approved_by": order.approvals.iter().map(|approval| &approval.by).collect::<Vec<_>>(),
+        "approve_until": order.waits().then(|| rfc3339(order.approve_until)),
+        "effective_at": time(order.effective_at),
         "calls": order.calls.iter().map(call).collect::<Vec<_>>(),
     })
 }

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::MutexGuard;
 
 use crate::activity::Activity;
+use crate::arming::Arming;
 use crate::error::Error;
 use crate::order::Order;
 use crate::responder::Responder;
@@ -39,6 +40,7 @@ const REREAD_FRAMES_MAX: u64 = 10_000;
 #[serde(default)]
 struct Note {
     orders: Vec<Order>,
+    arming: Vec<Arming>,
     position: Option<Position>,
 }
 
@@ -95,6 +97,7 @@ impl Responder {
                 self.deny.apply(&order, frame.offset + 1);
                 self.book().put(order);
             }
+            self.armings().extend(note.arming.into_iter().map(|arming| (arming.tenant.clone(), arming)));
             Ok(())
         })?;
         // At least what any earlier run said, so that a version never goes back.
@@ -116,18 +119,33 @@ impl Responder {
     /// Makes steps durable, then applies them.
     pub(crate) async fn write(
         &self,
-        _writing: &MutexGuard<'_, ()>,
+        writing: &MutexGuard<'_, ()>,
         orders: Vec<Order>,
         rows: Vec<OrderRow>,
     ) -> Result<(), Error> {
-        let note = Note { orders, position: None };
-        let group =
-            Group { orders: Some(schemas::order::batch(&rows)), control: Some(value(&note)), ..Group::default() };
+        self.write_armed(writing, orders, Vec::new(), rows).await
+    }
+
+    /// The same, with changes of what may act unattended.
+    pub(crate) async fn write_armed(
+        &self,
+        _writing: &MutexGuard<'_, ()>,
+        orders: Vec<Order>,
+        arming: Vec<Arming>,
+        rows: Vec<OrderRow>,
+    ) -> Result<(), Error> {
+        let note = Note { orders, arming, position: None };
+        let group = Group {
+            orders: (!rows.is_empty()).then(|| schemas::order::batch(&rows)),
+            control: Some(value(&note)),
+            ..Group::default()
+        };
         let end = self.control.append(group).await?.end;
         for order in note.orders {
             self.deny.apply(&order, end);
             self.book().put(order);
         }
+        self.armings().extend(note.arming.into_iter().map(|arming| (arming.tenant.clone(), arming)));
         self.woken.notify_one();
         Ok(())
     }
@@ -185,7 +203,7 @@ impl Responder {
         if !worth(&position, &mirror.flushed) {
             return Ok(());
         }
-        let note = Note { orders: Vec::new(), position: Some(position.clone()) };
+        let note = Note { position: Some(position.clone()), ..Note::default() };
         let end = self.control.append(Group { control: Some(value(&note)), ..Group::default() }).await?.end;
         self.main.passed(MAIN_GROUP, alerts_passed);
         // Its own note alone is no news: without this an idle process would write one every time.
@@ -213,8 +231,13 @@ impl Responder {
         let _writing = self.writing.lock().await;
         let start = self.control.end();
         let orders: Vec<Order> = self.book().all().cloned().collect();
+        let arming: Vec<Arming> = self.armings().values().cloned().collect();
+        if !arming.is_empty() {
+            let note = Note { arming, ..Note::default() };
+            self.control.append(Group { control: Some(value(&note)), ..Group::default() }).await?;
+        }
         for orders in orders.chunks(KEEP_ORDERS) {
-            let note = Note { orders: orders.to_vec(), position: None };
+            let note = Note { orders: orders.to_vec(), ..Note::default() };
             self.control.append(Group { control: Some(value(&note)), ..Group::default() }).await?;
         }
         Ok(start)

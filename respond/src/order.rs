@@ -7,89 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use schemas::{AlertRow, OrderRow, id};
 
-use crate::config::{Mode, TargetKind};
-
-/// Whom an order stops.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Target {
-    Agent { agent: String },
-    Credential { credential: String },
-    AgentUser { agent: String, user: String },
-}
-
-impl Target {
-    /// What `alert` says about this kind of target; `None` where it says nothing.
-    pub fn of(kind: TargetKind, alert: &AlertRow) -> Option<Target> {
-        let agent = alert.agent_id.clone();
-        match kind {
-            TargetKind::Agent => agent.map(|agent| Target::Agent { agent }),
-            TargetKind::Credential => alert.credential_id.clone().map(|credential| Target::Credential { credential }),
-            TargetKind::AgentUser => {
-                agent.zip(alert.user_id.clone()).map(|(agent, user)| Target::AgentUser { agent, user })
-            }
-        }
-    }
-
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Target::Agent { .. } => "agent",
-            Target::Credential { .. } => "credential",
-            Target::AgentUser { .. } => "agent_user",
-        }
-    }
-
-    /// As table `orders` writes it.
-    pub fn id(&self) -> String {
-        match self {
-            Target::Agent { agent } => agent.clone(),
-            Target::Credential { credential } => credential.clone(),
-            Target::AgentUser { agent, user } => format!("{agent} {user}"),
-        }
-    }
-
-    /// Each name apart, for digests: an id with a space in it must not run into another pair.
-    fn parts(&self) -> [&str; 3] {
-        match self {
-            Target::Agent { agent } => ["agent", agent, ""],
-            Target::Credential { credential } => ["credential", credential, ""],
-            Target::AgentUser { agent, user } => ["agent_user", agent, user],
-        }
-    }
-}
-
-/// How far an order got. `verified` and `violated` need evidence, which this version does not gather.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    Requested,
-    Approved,
-    /// The deny list holds; switches are still being called.
-    Executing,
-    /// The deny list holds and every switch said that it did its part.
-    Executed,
-    /// The deny list holds; at least one switch was given up.
-    Partial,
-    /// Nothing was stopped.
-    Failed,
-    Released,
-    Expired,
-}
-
-impl State {
-    pub fn name(self) -> &'static str {
-        match self {
-            State::Requested => "requested",
-            State::Approved => "approved",
-            State::Executing => "executing",
-            State::Executed => "executed",
-            State::Partial => "partial",
-            State::Failed => "failed",
-            State::Released => "released",
-            State::Expired => "expired",
-        }
-    }
-}
+use crate::config::Mode;
+pub use crate::state::State;
+pub use crate::target::Target;
 
 /// What a switch is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -97,6 +17,21 @@ impl State {
 pub enum Act {
     Stop,
     Release,
+    /// Read back whether the system holds what it said.
+    Look,
+    /// Tell a person: nothing is stopped by it, and an order does not depend on it.
+    Tell,
+}
+
+impl Act {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Act::Stop => "stop",
+            Act::Release => "release",
+            Act::Look => "look",
+            Act::Tell => "tell",
+        }
+    }
 }
 
 /// One call to one switch, repeated until it is done or given up.
@@ -114,13 +49,14 @@ pub struct Call {
     /// When to try (again); `None` once it is done or given up.
     pub next_at: Option<i64>,
     pub done: bool,
-    /// What the switch said last.
+    /// What the switch said last; of a call that tells, what is to be told.
     pub detail: Option<String>,
 }
 
 /// What the receiver of a webhook is told about the alert. Clipped: an order must fit its frame and its message.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cause {
+    /// Empty where no alert is behind the order.
     pub id: String,
     pub detector: String,
     pub severity_id: i32,
@@ -129,12 +65,22 @@ pub struct Cause {
     pub agent_id: Option<String>,
 }
 
+/// One person's word for the plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Approval {
+    pub by: String,
+    pub at: i64,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Order {
     pub order_id: String,
     pub tenant: String,
     pub target: Target,
     pub mode: Mode,
+    /// A rehearsal against a canary.
+    #[serde(default)]
+    pub drill: bool,
     pub state: State,
     /// Number of the last step.
     pub step: i32,
@@ -143,54 +89,112 @@ pub struct Order {
     pub reason: String,
     pub alert: Cause,
     pub log_partition: i32,
+    /// Called when it is approved.
     pub switches: Vec<String>,
+    /// Called when it was seen violated; empty once they were.
+    #[serde(default)]
+    pub switches_next: Vec<String>,
+    /// How long it stands from the approval on.
+    #[serde(default)]
+    pub stands_secs: u64,
     pub expires_at: i64,
+    /// Digest of the plan that approvals are bound to.
+    #[serde(default)]
+    pub plan: String,
+    #[serde(default)]
+    pub approvals_needed: u32,
+    #[serde(default)]
+    pub approvals: Vec<Approval>,
+    /// Until when persons may approve.
+    #[serde(default)]
+    pub approve_until: i64,
+    /// Since when nothing should get through.
+    #[serde(default)]
+    pub effective_at: Option<i64>,
+    /// Evidence seen while switches were still being called.
+    #[serde(default)]
+    pub evidence: Option<String>,
     /// When it was released, expired or failed.
     pub ended_at: Option<i64>,
     pub calls: Vec<Call>,
+}
+
+/// What somebody wants stopped, before it is an order.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish<'a> {
+    pub(crate) tenant: &'a str,
+    pub(crate) target: Target,
+    pub(crate) mode: Mode,
+    pub(crate) drill: bool,
+    pub(crate) switches: &'a [String],
+    pub(crate) switches_next: &'a [String],
+    pub(crate) stands_secs: u64,
+    pub(crate) approvals_needed: u32,
+    pub(crate) requested_by: String,
+    pub(crate) reason: &'a str,
+    /// What makes two wishes the same one.
+    pub(crate) cause: &'a str,
+    pub(crate) log_partition: i32,
+    pub(crate) alert: Cause,
 }
 
 const TITLE_BYTES_MAX: usize = 500;
 const EXPLANATION_BYTES_MAX: usize = 4000;
 const DETAIL_BYTES_MAX: usize = 1000;
 
+impl Cause {
+    pub(crate) fn of(alert: &AlertRow) -> Cause {
+        Cause {
+            id: alert.alert_id.clone(),
+            detector: alert.detector.clone(),
+            severity_id: alert.severity_id,
+            title: clip(&alert.title, TITLE_BYTES_MAX).into(),
+            explanation: clip(&alert.explanation, EXPLANATION_BYTES_MAX).into(),
+            agent_id: alert.agent_id.clone(),
+        }
+    }
+}
+
 impl Order {
-    /// The order that `alert` asks for; its step 0 is taken by [`Order::begin`].
-    pub(crate) fn of(alert: &AlertRow, target: Target, mode: Mode, switches: &[String], now: i64, secs: u64) -> Order {
-        let mode_name = mode_name(mode).as_bytes();
-        let [kind, first, second] = target.parts().map(str::as_bytes);
-        let parts = [alert.tenant.as_bytes(), kind, first, second, alert.alert_id.as_bytes(), mode_name];
+    /// The order that is wished for; its step 0 is still to be taken.
+    pub(crate) fn new(wish: Wish<'_>, now: i64, approve_secs: u64) -> Order {
+        let (kind, first, second) = wish.target.parts();
+        let mode = mode_name(wish.mode, wish.drill);
+        let digest = |parts: [&str; 6]| id::digest(parts.map(str::as_bytes));
         Order {
-            order_id: id::digest(parts),
-            tenant: alert.tenant.clone(),
-            target,
-            mode,
+            order_id: digest([wish.tenant, kind, first, second, wish.cause, mode]),
+            tenant: wish.tenant.to_owned(),
+            mode: wish.mode,
+            drill: wish.drill,
             state: State::Requested,
             step: -1,
-            requested_by: format!("policy for {}", alert.detector),
+            requested_by: wish.requested_by,
             requested_at: now,
-            reason: clip(&alert.title, TITLE_BYTES_MAX).into(),
-            alert: Cause {
-                id: alert.alert_id.clone(),
-                detector: alert.detector.clone(),
-                severity_id: alert.severity_id,
-                title: clip(&alert.title, TITLE_BYTES_MAX).into(),
-                explanation: clip(&alert.explanation, EXPLANATION_BYTES_MAX).into(),
-                agent_id: alert.agent_id.clone(),
-            },
-            log_partition: alert.log_partition,
-            switches: switches.to_vec(),
-            expires_at: now.saturating_add(secs as i64 * 1_000_000),
+            reason: clip(wish.reason, TITLE_BYTES_MAX).into(),
+            alert: wish.alert,
+            log_partition: wish.log_partition,
+            switches: wish.switches.to_vec(),
+            switches_next: wish.switches_next.to_vec(),
+            stands_secs: wish.stands_secs,
+            expires_at: after(now, wish.stands_secs),
+            plan: String::new(),
+            approvals_needed: wish.approvals_needed,
+            approvals: Vec::new(),
+            approve_until: after(now, approve_secs),
+            effective_at: None,
+            evidence: None,
             ended_at: None,
             calls: Vec::new(),
+            target: wish.target,
         }
     }
 
     /// Takes the next step and returns its row.
     pub(crate) fn take(&mut self, state: State, now: i64, detail: &str) -> OrderRow {
+        assert!(self.state.may_become(state), "an order that is {:?} does not become {state:?}", self.state);
         self.state = state;
         self.step += 1;
-        if matches!(state, State::Failed | State::Released | State::Expired) {
+        if state.is_last() {
             self.ended_at.get_or_insert(now);
         }
         OrderRow {
@@ -201,23 +205,39 @@ impl Order {
             tenant: self.tenant.clone(),
             log_partition: self.log_partition,
             target_kind: self.target.kind().into(),
-            target_id: self.target.id(),
+            target_id: if self.target == Target::Tenant { self.tenant.clone() } else { self.target.id() },
             state: state.name().into(),
-            mode: mode_name(self.mode).into(),
+            mode: mode_name(self.mode, self.drill).into(),
             detail: (!detail.is_empty()).then(|| clip(detail, DETAIL_BYTES_MAX).into()),
             expires_at: Some(self.expires_at),
             requested_by: self.requested_by.clone(),
-            alert_id: Some(self.alert.id.clone()),
+            alert_id: (!self.alert.id.is_empty()).then(|| self.alert.id.clone()),
             reason: self.reason.clone(),
             ..OrderRow::default()
         }
+    }
+
+    /// The same, with somebody other than the asker behind it.
+    pub(crate) fn take_by(&mut self, by: &str, state: State, now: i64, detail: &str) -> OrderRow {
+        OrderRow { requested_by: by.into(), ..self.take(state, now, detail) }
+    }
+
+    /// Approved, and with it in force: the deny list holds it, its time runs, and the first attempts are asked for.
+    pub(crate) fn execute(&mut self, by: &str, now: i64, detail: &str, rows: &mut Vec<OrderRow>) {
+        self.expires_at = after(now, self.stands_secs);
+        rows.push(self.take_by(by, State::Approved, now, detail));
+        self.effective_at = Some(now);
+        rows.push(self.take(State::Executing, now, "the deny list holds it"));
+        self.ask(self.switches.clone(), Act::Stop, now, rows);
     }
 
     /// A step about one call; the state stays what it is.
     pub(crate) fn take_call(&mut self, call: usize, now: i64, detail: &str) -> OrderRow {
         let row = self.take(self.state, now, detail);
         let call = &mut self.calls[call];
-        call.detail = Some(clip(detail, DETAIL_BYTES_MAX).into());
+        if call.act != Act::Tell {
+            call.detail = Some(clip(detail, DETAIL_BYTES_MAX).into());
+        }
         OrderRow { switch: Some(call.switch.clone()), attempt: Some(call.attempt), ..row }
     }
 
@@ -228,31 +248,56 @@ impl Order {
             let next_at = Some(now);
             let call = Call { switch, act, step, state, asked_at: now, attempt: 1, next_at, done: false, detail: None };
             self.calls.push(call);
-            rows.push(self.take_call(self.calls.len() - 1, now, "first attempt"));
+            let first =
+                if act == Act::Stop { "first attempt".to_owned() } else { format!("{}: first attempt", act.name()) };
+            rows.push(self.take_call(self.calls.len() - 1, now, &first));
         }
     }
 
-    /// Whether only the last step is missing: every call is done or given up.
+    /// Has `switches` tell persons `what`.
+    pub(crate) fn tell(&mut self, switches: &[String], what: &str, now: i64, rows: &mut Vec<OrderRow>) {
+        let first = self.calls.len();
+        self.ask(switches.to_vec(), Act::Tell, now, rows);
+        for call in &mut self.calls[first..] {
+            call.detail = Some(clip(what, DETAIL_BYTES_MAX).into());
+        }
+    }
+
+    /// Whether only the last step is missing: every call that stops is done or given up.
     pub(crate) fn may_finish(&self) -> bool {
-        self.state == State::Executing && self.calls.iter().all(|call| call.next_at.is_none())
+        self.state == State::Executing && self.stops().all(|call| call.next_at.is_none())
     }
 
-    pub(crate) fn take_last(&mut self, now: i64) -> OrderRow {
-        let given_up: Vec<&str> =
-            self.calls.iter().filter(|call| !call.done).map(|call| call.switch.as_str()).collect();
+    pub(crate) fn stops(&self) -> impl Iterator<Item = &Call> {
+        self.calls.iter().filter(|call| call.act == Act::Stop)
+    }
+
+    /// The steps that end the execution, with the evidence that came meanwhile; `tell` are told where a switch was given up.
+    pub(crate) fn finish(&mut self, now: i64, tell: &[String], rows: &mut Vec<OrderRow>) {
+        let given_up: Vec<&str> = self.stops().filter(|call| !call.done).map(|call| call.switch.as_str()).collect();
         if given_up.is_empty() {
-            return self.take(State::Executed, now, "the deny list holds it, and every switch is done");
+            rows.push(self.take(State::Executed, now, "the deny list holds it, and every switch is done"));
+        } else {
+            let detail = format!("the deny list holds it, but these were given up: {}", given_up.join(", "));
+            rows.push(self.take(State::Partial, now, &detail));
+            self.tell(tell, &detail, now, rows);
         }
-        let detail = format!("the deny list holds it, but these were given up: {}", given_up.join(", "));
-        self.take(State::Partial, now, &detail)
+        if let Some(evidence) = self.evidence.take() {
+            rows.push(self.take(State::Verified, now, &evidence));
+        }
     }
 
     /// Whether the deny list holds this order.
     pub fn denies(&self) -> bool {
-        matches!(self.state, State::Executing | State::Executed | State::Partial)
+        self.state.denies()
     }
 
-    /// Whether nothing more will come of it by itself, but for calls that undo.
+    /// Whether it waits for persons to approve it.
+    pub fn waits(&self) -> bool {
+        self.state == State::Requested && self.mode == Mode::Ask
+    }
+
+    /// Whether nothing more will come of it by itself, but for calls that undo or tell.
     pub fn ended(&self) -> bool {
         self.mode == Mode::Observe || self.ended_at.is_some()
     }
@@ -262,17 +307,25 @@ impl Order {
     pub(crate) fn covers(&self, mode: Mode, switches: &[String], received_at: i64) -> bool {
         let until = match self.mode {
             Mode::Observe => self.expires_at,
-            Mode::Act => self.ended_at.unwrap_or(i64::MAX),
+            Mode::Ask | Mode::Act => self.ended_at.unwrap_or(i64::MAX),
         };
-        (self.mode == Mode::Act || mode == Mode::Observe)
+        // One that stands gives all there is, whoever approved it.
+        (self.denies() || self.mode >= mode)
+            && !self.drill
             && received_at <= until
             && switches.iter().all(|name| self.switches.contains(name))
     }
 }
 
-pub(crate) fn mode_name(mode: Mode) -> &'static str {
+pub(crate) fn after(now: i64, secs: u64) -> i64 {
+    now.saturating_add((secs as i64).saturating_mul(1_000_000))
+}
+
+pub(crate) fn mode_name(mode: Mode, drill: bool) -> &'static str {
     match mode {
+        _ if drill => "drill",
         Mode::Observe => "observe",
+        Mode::Ask => "ask",
         Mode::Act => "act",
     }
 }
@@ -280,4 +333,22 @@ pub(crate) fn mode_name(mode: Mode) -> &'static str {
 /// The longest prefix of `text` of at most `bytes_max` bytes that ends at a character.
 pub(crate) fn clip(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An order as version 0.1 before approvals wrote it into its control log.
+    #[test]
+    fn an_older_order_is_read() {
+        let text = r#"{"order_id":"o","tenant":"acme","target":{"kind":"agent","agent":"billing"},"mode":"act",
+            "state":"executed","step":4,"requested_by":"policy for combination","requested_at":1,"reason":"r",
+            "alert":{"id":"a","detector":"combination","severity_id":4,"title":"t","explanation":"e","agent_id":"billing"},
+            "log_partition":3,"switches":["soc"],"expires_at":9,"ended_at":null,"calls":[{"switch":"soc","act":"stop",
+            "step":3,"state":"executing","asked_at":1,"attempt":1,"next_at":null,"done":true,"detail":"done: 204"}]}"#;
+        let order: Order = serde_json::from_str(text).expect("it is read");
+        assert!(order.denies() && !order.waits() && !order.drill && order.switches_next.is_empty());
+        assert_eq!((order.effective_at, order.approvals_needed), (None, 0));
+    }
 }

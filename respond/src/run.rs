@@ -13,6 +13,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use lake::log::{Frame, Payload};
 use schemas::alert::Alerts;
+use schemas::{Holder, Principal, Verb};
 use tokio::task::JoinSet;
 
 use crate::error::Error;
@@ -29,6 +30,10 @@ impl Responder {
         let (follower, pumper) = (self.clone(), self.clone());
         tasks.spawn(async move { follower.follow().await });
         tasks.spawn(async move { pumper.pump().await });
+        for drill in self.config.drills.iter().filter(|drill| drill.every_hours > 0) {
+            let (responder, drill) = (self.clone(), drill.clone());
+            tasks.spawn(async move { responder.rehearse(&drill).await });
+        }
         // The mirror is not a task that can be cut off: a group on its way to the main log would be sent again.
         let mut shutdown = pin!(shutdown);
         let mut flushed_at = self.clock.now_micros();
@@ -86,7 +91,13 @@ impl Responder {
     async fn handle_frame(&self, frame: &Frame) -> Result<(), Error> {
         let batch = match &frame.payload {
             Payload::Alerts(batch) => batch,
-            Payload::Events(batch) => return self.see_events(batch),
+            Payload::Events(batch) => {
+                // Seen again it shows the same: an order that took its step ignores it.
+                while let Some(error) = self.see_events(batch).await.err() {
+                    self.wait_out(error).await?;
+                }
+                return Ok(());
+            }
             _ => return Ok(()),
         };
         let alerts = Alerts::new(batch)?;
@@ -111,6 +122,27 @@ impl Responder {
             }
             if let Err(error) = self.tick(self.clock.now_micros()).await {
                 self.wait_out(error).await?;
+            }
+        }
+    }
+
+    /// Drills at their intervals, from the first interval on. One that fails is told in the log.
+    async fn rehearse(&self, drill: &crate::config::Drill) -> Result<(), Error> {
+        let by = Principal {
+            name: "muster".into(),
+            tenant: drill.tenant.clone(),
+            holder: Holder::Machine,
+            verbs: vec![Verb::Order],
+        };
+        loop {
+            tokio::time::sleep(Duration::from_secs(drill.every_hours.saturating_mul(3600))).await;
+            match self.drill(&by, &drill.name).await {
+                Ok(report) if report.stopped && report.released => {
+                    tracing::info!(drill = drill.name, last_allowed_ms = report.last_allowed_ms, "drill");
+                }
+                Ok(report) => tracing::error!(?report, "the drill's canary was not stopped and let go again"),
+                Err(error) if error.retry_later() => self.wait_out(error).await?,
+                Err(error) => tracing::error!(drill = drill.name, %error, "the drill failed"),
             }
         }
     }

@@ -1,11 +1,13 @@
-//! Standard Webhooks 1.0.0 (symmetric `v1` signatures): how a message is signed, and how a receiver checks one.
+//! Standard Webhooks 1.0.0: how a message is signed, and how a receiver checks one.
 //!
 //! The signature is over `id.timestamp.body`, the body as sent. A receiver also refuses an old timestamp, and remembers ids:
-//! a message may come twice, with the same `webhook-id`. Asymmetric `v1a` signatures are left out until switches need them.
+//! a message may come twice, with the same `webhook-id`. A shared secret
+//! (`whsec_…`) signs with HMAC-SHA256 (`v1`), a private key (`whsk_…`) with Ed25519 (`v1a`); its public key (`whpk_…`) verifies only.
 
 use std::fmt;
 use std::str::FromStr;
 
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use axum::http::HeaderMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,9 +19,17 @@ pub const ID: &str = "webhook-id";
 pub const TIMESTAMP: &str = "webhook-timestamp";
 pub const SIGNATURE: &str = "webhook-signature";
 
-/// A signing secret; prints as `***`.
+/// What signs or verifies; prints as `***`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
+pub struct Secret(Key);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Key {
+    Shared(Vec<u8>),
+    /// The seed of an Ed25519 key, and its public half.
+    Private([u8; 32], [u8; 32]),
+    Public([u8; 32]),
+}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,19 +38,35 @@ impl fmt::Debug for Secret {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a webhook secret is `whsec_` and 24 to 64 bytes in base64")]
+#[error("a webhook secret is `whsec_` and 24 to 64 bytes in base64, or `whsk_` and the 32 bytes of an Ed25519 seed")]
 pub struct SecretError;
 
 impl FromStr for Secret {
     type Err = SecretError;
 
     fn from_str(text: &str) -> Result<Self, SecretError> {
-        let encoded = text.trim().strip_prefix("whsec_").ok_or(SecretError)?;
+        let (prefix, encoded) = text.trim().split_once('_').ok_or(SecretError)?;
         let bytes = STANDARD.decode(encoded).map_err(|_| SecretError)?;
-        if !(24..=64).contains(&bytes.len()) {
-            return Err(SecretError);
+        match prefix {
+            "whsec" if (24..=64).contains(&bytes.len()) => Ok(Secret(Key::Shared(bytes))),
+            "whsk" => {
+                // Some tools append the public half.
+                let seed = bytes.get(..32).filter(|_| matches!(bytes.len(), 32 | 64)).ok_or(SecretError)?;
+                let seed: [u8; 32] = seed.try_into().map_err(|_| SecretError)?;
+                let pair = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| SecretError)?;
+                let public = pair.public_key().as_ref().try_into().map_err(|_| SecretError)?;
+                Ok(Secret(Key::Private(seed, public)))
+            }
+            "whpk" => Ok(Secret(Key::Public(bytes.try_into().map_err(|_| SecretError)?))),
+            _ => Err(SecretError),
         }
-        Ok(Secret(bytes))
+    }
+}
+
+impl Secret {
+    /// Whether it can sign, not only verify.
+    pub(crate) fn signs(&self) -> bool {
+        !matches!(self.0, Key::Public(_))
     }
 }
 
@@ -55,16 +81,27 @@ pub enum VerifyError {
     Signature,
 }
 
-fn mac(secret: &Secret, id: &str, timestamp_secs: i64, body: &[u8]) -> [u8; 32] {
-    let mut mac = Hmac::<Sha256>::new_from_slice(&secret.0).expect("a key of any length will do");
-    mac.update(format!("{id}.{timestamp_secs}.").as_bytes());
-    mac.update(body);
+fn mac(secret: &[u8], message: &[u8]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("a key of any length will do");
+    mac.update(message);
     mac.finalize().into_bytes().into()
 }
 
-/// The value of the header `webhook-signature`.
+fn signed(id: &str, timestamp_secs: i64, body: &[u8]) -> Vec<u8> {
+    [format!("{id}.{timestamp_secs}.").as_bytes(), body].concat()
+}
+
+/// The value of the header `webhook-signature`; empty where the secret only verifies.
 pub fn sign(secret: &Secret, id: &str, timestamp_secs: i64, body: &[u8]) -> String {
-    format!("v1,{}", STANDARD.encode(mac(secret, id, timestamp_secs, body)))
+    let message = signed(id, timestamp_secs, body);
+    match &secret.0 {
+        Key::Shared(secret) => format!("v1,{}", STANDARD.encode(mac(secret, &message))),
+        Key::Private(seed, _) => {
+            let pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("the seed was checked when it was read");
+            format!("v1a,{}", STANDARD.encode(pair.sign(&message)))
+        }
+        Key::Public(_) => String::new(),
+    }
 }
 
 /// Checks that a holder of `secret` sent `body` within `tolerance_secs` of `now_secs`; returns the message's id. Compares in
@@ -82,11 +119,15 @@ pub fn verify<'a>(
     if now_secs.saturating_sub(timestamp_secs).saturating_abs() > tolerance_secs {
         return Err(VerifyError::Timestamp);
     }
-    let expected = mac(secret, id, timestamp_secs, body);
+    let message = signed(id, timestamp_secs, body);
     // A sender that changes its secret signs with both for a while.
-    let matches = |signature: &str| {
-        let given = signature.strip_prefix("v1,").and_then(|encoded| STANDARD.decode(encoded).ok());
-        given.is_some_and(|given| bool::from(given.ct_eq(&expected)))
+    let decoded = |signature: &str, version: &str| STANDARD.decode(signature.strip_prefix(version)?).ok();
+    let matches = |signature: &str| match &secret.0 {
+        Key::Shared(secret) => {
+            decoded(signature, "v1,").is_some_and(|given| bool::from(given.ct_eq(&mac(secret, &message))))
+        }
+        Key::Private(_, public) | Key::Public(public) => decoded(signature, "v1a,")
+            .is_some_and(|given| UnparsedPublicKey::new(&ED25519, public).verify(&message, &given).is_ok()),
     };
     if signatures.split(' ').any(matches) { Ok(id) } else { Err(VerifyError::Signature) }
 }
@@ -126,6 +167,30 @@ mod tests {
         assert_eq!(verify(&secret, &other, body, 1614265330, 300), Err(VerifyError::Signature));
         other.remove(SIGNATURE);
         assert_eq!(verify(&secret, &other, body, 1614265330, 300), Err(VerifyError::Header(SIGNATURE)));
+    }
+
+    /// The key pair of RFC 8032, section 7.1, test 1.
+    #[test]
+    fn an_ed25519_key_signs_and_its_public_half_verifies() {
+        let hex = |text: &str| -> Vec<u8> {
+            (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).expect("is hex")).collect()
+        };
+        let seed = hex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60");
+        let public = hex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
+        let private: Secret = format!("whsk_{}", STANDARD.encode(&seed)).parse().expect("is a key");
+        let public: Secret = format!("whpk_{}", STANDARD.encode(&public)).parse().expect("is a key");
+        let signature = sign(&private, "msg_1", 1_614_265_330, b"{}");
+        assert!(signature.starts_with("v1a,") && private.signs() && !public.signs());
+        let mut headers = HeaderMap::new();
+        headers.insert(ID, "msg_1".parse().expect("is text"));
+        headers.insert(TIMESTAMP, "1614265330".parse().expect("is text"));
+        headers.insert(SIGNATURE, signature.parse().expect("is text"));
+        for key in [&private, &public] {
+            assert_eq!(verify(key, &headers, b"{}", 1_614_265_330, 300), Ok("msg_1"));
+            assert_eq!(verify(key, &headers, b"{ }", 1_614_265_330, 300), Err(VerifyError::Signature));
+        }
+        let (shared, _, _) = published();
+        assert_eq!(verify(&shared, &headers, b"{}", 1_614_265_330, 300), Err(VerifyError::Signature));
     }
 
     #[test]

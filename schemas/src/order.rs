@@ -14,19 +14,19 @@ crate::table::table! {
         log_index: required I32 = "Row within the frame.";
     }
     "whom" {
-        target_kind: required Str = "What is stopped.", unit "agent, credential, agent_user, tenant";
-        target_id: required Str = "Id of what is stopped; an agent-user pair is `agent user` with one space.";
+        target_kind: required Str = "What is stopped.", unit "agent, instance, credential, token, agent_user, client, delegation, tenant";
+        target_id: required Str = "Id of what is stopped; an instance is `agent instance`, an agent-user pair `agent user`, with one space.";
     }
     "what" {
-        state: required Str = "State after this step.", unit "requested, approved, executing, executed, partial, failed, verified, violated, released, expired", ocsf "status_id (1.8)", ecs "event.outcome";
-        mode: required Str = "How the policy lets it act: observe records what would be done, act does it.", unit "observe, ask, act";
+        state: required Str = "State after this step. `verified` rests on evidence, `quiet` on nothing; `disarmed` and `armed` are about unattended orders of the whole tenant.", unit "requested, approved, executing, executed, partial, failed, verified, quiet, violated, released, expired; disarmed, armed", ocsf "status_id (1.8)", ecs "event.outcome";
+        mode: required Str = "How it may act: observe records what would be done, ask waits for persons, act does it; a drill is a rehearsal against a canary.", unit "observe, ask, act, drill";
         switch: optional Str = "The switch that took the step.", ocsf "remediation.uid (1.8)";
         attempt: optional I32 = "Number of the attempt, from 1.";
         detail: optional Str = "What the switch or the person said.", ocsf "status_detail (1.8)", ecs "event.reason";
         expires_at: optional Time = "When reversible steps are released.", unit "µs UTC";
     }
     "why" {
-        requested_by: required Str = "Person or policy that asked.", ocsf "actor.user.name (1.8)", ecs "user.name";
+        requested_by: required Str = "Person or policy that asked; of an approval or release, the person who took that step.", ocsf "actor.user.name (1.8)", ecs "user.name";
         alert_id: optional Str = "The alert behind it.", ocsf "finding_info.uid (1.8)";
         reason: required Str = "Why, in plain words.", ecs "event.reason";
     }

@@ -58,12 +58,12 @@ impl Detector for GrantFanout {
 
     #[inline]
     fn score(_: &Used, shared: &Self::Shared, seen: &Seen<'_>) -> f64 {
-        let others = grant(seen).map_or(0, |grant| others(shared, grant, seen.agent.key as u32));
+        let others = grant(seen).map_or(0, |grant| others(shared, grant, seen.agent as u32));
         if others >= OTHERS_MIN { AGENT_BITS * bits(1.0 / (1.0 + others as f64)) } else { 0.0 }
     }
 
     fn report(state: &Used, shared: &Self::Shared, seen: &Seen<'_>, case: &Case<'_>) -> Report {
-        let others = grant(seen).map_or(0, |grant| others(shared, grant, seen.agent.key as u32));
+        let others = grant(seen).map_or(0, |grant| others(shared, grant, seen.agent as u32));
         let text = format!("{others} other agents used it within seven days");
         let name = text_of(seen).unwrap_or_default();
         Report {
@@ -79,7 +79,7 @@ impl Detector for GrantFanout {
             return None;
         }
         state.0 = [grant, state.0[0], state.0[1], state.0[2]];
-        Some((grant, seen.agent.key as u32))
+        Some((grant, seen.agent as u32))
     }
 
     fn fold(shared: &mut Self::Shared, notes: Vec<(u32, u32)>, _: &Config, time: i64) {

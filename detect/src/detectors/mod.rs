@@ -39,7 +39,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::Config;
-use crate::agent::Facts;
 use crate::engine::{MINUTE_MICROS, text};
 use crate::evidence::Evidence;
 use crate::explain::Case;
@@ -56,7 +55,8 @@ pub struct Seen<'a> {
     pub(crate) evidence: &'a Evidence,
     /// The calls of the session before this one.
     pub(crate) recent: Recent,
-    pub(crate) agent: Facts,
+    /// The fingerprint of its agent.
+    pub(crate) agent: u64,
     pub(crate) keyed: Keyed,
     /// The tenant's thresholds, in the order of [`DETECTORS`].
     pub(crate) tails: &'a [Tail],

@@ -86,7 +86,7 @@ impl Detector for SharedCredential {
             if note.is_none() && !state.0.contains(&noted) {
                 state.0.rotate_right(1);
                 state.0[0] = noted;
-                note = Some((key, seen.agent.key as u32, now, what == "token"));
+                note = Some((key, seen.agent as u32, now, what == "token"));
             }
         }
         note
@@ -123,7 +123,7 @@ impl Hand {
 /// The token or credential of this call that is another agent's.
 #[inline]
 fn found(Hands(shared): &Hands, seen: &Seen<'_>) -> Option<(u64, &'static str)> {
-    let (me, now) = (seen.agent.key as u32, minute(seen));
+    let (me, now) = (seen.agent as u32, minute(seen));
     let anothers = |(key, what): &(u64, &str)| {
         shared.get(key).is_some_and(|hand| {
             let own = *what == "token" || hand.is_own();

@@ -102,6 +102,7 @@ fn configure(config: &mut Config, folder: &std::path::Path, receiver: &Receiver)
             mode: Mode::Act,
             target: TargetKind::Agent,
             switches: vec!["demo-receiver".into()],
+            ..Policy::default()
         }],
         webhooks: vec![Webhook {
             name: "demo-receiver".into(),

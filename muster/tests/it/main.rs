@@ -10,6 +10,7 @@
 mod bad_input;
 mod crash;
 mod ends;
+mod gateways;
 mod inventory;
 mod learn;
 mod profile;

@@ -1,6 +1,6 @@
 //! The webhook switch: tells a receiver of the operator's own to stop an agent, or to let it go again.
 //!
-//! Signed after Standard Webhooks 1.0.0; the body is under 20 kB and the same at every repeat. 2xx is done; 429 and 5xx, time-outs
+//! Signed after Standard Webhooks 1.0.0, with a shared secret or an Ed25519 key; the body is under 20 kB and the same at every repeat. 2xx is done; 429 and 5xx, time-outs
 //! and lost connections are repeated; 410 switches this receiver off until restart; everything else, redirects too, fails.
 //! Nothing of the answer but its status is read.
 
@@ -9,27 +9,26 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::StatusCode;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::json;
 use url::Url;
 
-use super::{Kind, Message, Outcome, Switch};
+use super::{About, Kind, Message, Outcome, Switch};
 use crate::config::Config;
 use crate::deny::rfc3339;
-use crate::order::{Act, State, clip, mode_name};
+use crate::order::{Act, Order, State, clip, mode_name};
 use crate::outbound;
 use crate::webhook::{ID, SIGNATURE, Secret, TIMESTAMP, sign};
 
 pub(super) static KIND: Kind = Kind {
     name: "webhook",
     stays_alive: "Everything that the receiver does not stop; its 2xx is its word, not evidence.",
-    permission: "None at Muster's side; the receiver checks the signature with the shared secret.",
+    permission: "None at Muster's side; the receiver checks the signature with the shared secret or the public key.",
     tried_against: "A local receiver that also fails in every way; the published Standard Webhooks example.",
     build,
 };
 
 const BODY_BYTES_MAX: usize = 20_000;
-const RETRY_AFTER_SECS_MAX: u64 = 3600;
 
 struct Webhook {
     name: String,
@@ -49,6 +48,9 @@ fn build(config: &Config) -> Result<Vec<Box<dyn Switch>>, String> {
         let at = |problem: String| format!("webhook `{}`: {problem}", webhook.name);
         let url = Url::parse(&webhook.url).map_err(|error| at(error.to_string()))?;
         let secret = webhook.secret.clone().ok_or_else(|| at("has no secret".into()))?;
+        if !secret.signs() {
+            return Err(at("`whpk_` is a public key, which cannot sign".into()));
+        }
         let timeout = Duration::from_millis(webhook.timeout_ms);
         let disabled = AtomicBool::new(false);
         let switch = Webhook { name: webhook.name.clone(), url, secret, timeout, client: client.clone(), disabled };
@@ -61,6 +63,18 @@ fn build(config: &Config) -> Result<Vec<Box<dyn Switch>>, String> {
 impl Switch for Webhook {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn about(&self) -> About<'_> {
+        About { stays_alive: KIND.stays_alive, permission: KIND.permission, tried_against: KIND.tried_against }
+    }
+
+    fn calls(&self, _: &Order) -> Vec<String> {
+        vec![format!("POST {} killswitch.approved", self.url)]
+    }
+
+    fn reversible(&self) -> bool {
+        true
     }
 
     async fn call(&self, message: &Message) -> Outcome {
@@ -81,7 +95,7 @@ impl Switch for Webhook {
             .body(body);
         match request.send().await {
             Ok(response) => self.judge(response.status(), response.headers(), message.now_secs),
-            Err(error) => failure(&error),
+            Err(error) => super::failure(&error),
         }
     }
 }
@@ -98,31 +112,10 @@ impl Webhook {
             return Outcome::Failed(said);
         }
         if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
-            return Outcome::Retry(said, retry_after_secs(headers, now_secs));
+            return Outcome::Retry(said, super::retry_after_secs(headers, now_secs));
         }
         Outcome::Failed(said)
     }
-}
-
-fn failure(error: &reqwest::Error) -> Outcome {
-    if let Some(refused) = outbound::refusal(error) {
-        return Outcome::Failed(refused.to_string());
-    }
-    let mut said = if error.is_timeout() { "no answer in time".to_owned() } else { "no answer".to_owned() };
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        said.push_str(&format!(": {inner}"));
-        source = inner.source();
-    }
-    Outcome::Retry(said, None)
-}
-
-/// Seconds, or a date; never more than an hour.
-fn retry_after_secs(headers: &HeaderMap, now_secs: i64) -> Option<u64> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let at = || chrono::DateTime::parse_from_rfc2822(text).ok().map(|time| time.timestamp() - now_secs);
-    let secs = text.parse().ok().or_else(at)?;
-    Some((secs.max(0) as u64).min(RETRY_AFTER_SECS_MAX))
 }
 
 /// The message; a long explanation is cut before the message is refused.
@@ -145,28 +138,29 @@ fn render(message: &Message, explanation: &str) -> Vec<u8> {
     // A receiver is asked to act, not told that it is done: `executed` is never claimed in advance.
     let state = match call.act {
         Act::Stop => State::Approved.name(),
-        Act::Release => call.state.name(),
+        Act::Release | Act::Look | Act::Tell => call.state.name(),
     };
-    let act = match call.act {
-        Act::Stop => "stop",
-        Act::Release => "release",
-    };
+    let drill = if order.drill { "drill." } else { "" };
     let body = json!({
-        "type": format!("killswitch.{state}"),
+        "type": format!("killswitch.{drill}{state}"),
         "timestamp": rfc3339(call.asked_at),
         "data": {
             "order": {
                 "order_id": order.order_id,
                 "step": call.step,
-                "act": act,
+                "act": call.act.name(),
                 "state": call.state.name(),
-                "mode": mode_name(order.mode),
+                "mode": mode_name(order.mode, order.drill),
                 "tenant": order.tenant,
                 "target": order.target,
                 "requested_by": order.requested_by,
                 "requested_at": rfc3339(order.requested_at),
                 "expires_at": rfc3339(order.expires_at),
                 "reason": order.reason,
+                "plan": order.plan,
+                "approvals_needed": order.approvals_needed,
+                // Of a call that tells: what.
+                "detail": (call.act == Act::Tell).then_some(&call.detail),
             },
             "alert": {
                 "id": order.alert.id,
@@ -179,22 +173,4 @@ fn render(message: &Message, explanation: &str) -> Vec<u8> {
         },
     });
     serde_json::to_vec(&body).expect("texts and numbers are JSON")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date_and_bounded() {
-        let after = |text: &str| {
-            let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().expect("is text"))]);
-            retry_after_secs(&headers, 1_445_412_400)
-        };
-        assert_eq!(after("120"), Some(120));
-        assert_eq!(after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(80));
-        assert_eq!(after("Wed, 21 Oct 2009 07:28:00 GMT"), Some(0));
-        assert_eq!(after("99999999"), Some(RETRY_AFTER_SECS_MAX));
-        assert_eq!(after("soon"), None);
-    }
 }

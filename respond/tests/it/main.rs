@@ -1,9 +1,17 @@
 //! Orders at their boundary: alerts in; rows in the logs, entries in the deny list and signed messages out.
 
 mod crash;
+mod doors;
+mod evidence;
+mod faults;
+mod figures;
 mod http;
 mod orders;
+mod persons;
 mod receiver;
+mod rehearsal;
 mod run;
+mod signals;
+mod stub;
 mod switch;
 mod world;

@@ -7,9 +7,9 @@ use lake::clock::Clock;
 use lake::files::sim::SimFiles;
 use lake::log::{Log, LogConfig, Payload};
 use respond::config::{Mode, Policy, Severity, Webhook};
-use respond::{Config, Responder};
+use respond::{Asker, Config, Responder};
 use schemas::order::Orders;
-use schemas::{AlertRow, OrderRow};
+use schemas::{AlertRow, EventRow, Holder, OrderRow, Principal, Verb};
 
 pub(crate) const START: i64 = 1_800_000_000_000_000;
 pub(crate) const SECOND: i64 = 1_000_000;
@@ -69,7 +69,7 @@ impl World {
     }
 
     pub(crate) fn denied(&self, agent: &str) -> bool {
-        self.responder.deny().check("acme", Some(agent), None, None).is_some()
+        self.responder.deny().check("acme", &by(agent)).is_some()
     }
 }
 
@@ -130,4 +130,53 @@ pub(crate) fn calling(address: &str) -> Config {
         ..Webhook::default()
     });
     config
+}
+
+/// Somebody who only says which agent it is.
+pub(crate) fn by(agent: &str) -> Asker {
+    Asker { agent: Some(agent.into()), ..Asker::default() }
+}
+
+/// A person of `acme` who may ask for orders and approve them.
+pub(crate) fn person(name: &str) -> Principal {
+    let verbs = vec![Verb::Order, Verb::Approve];
+    Principal { name: name.into(), tenant: "acme".into(), holder: Holder::Person, verbs }
+}
+
+/// An event of `agent` at `at`, received then, live, with this outcome.
+pub(crate) fn event(agent: &str, at: i64, outcome: &str) -> EventRow {
+    EventRow {
+        event_id: schemas::id::digest([agent.as_bytes(), &at.to_le_bytes(), outcome.as_bytes()]),
+        time: at,
+        received_at: at,
+        tenant: "acme".into(),
+        source: "kong".into(),
+        agent_id: Some(agent.into()),
+        action: "GET /v1/customers".into(),
+        outcome: outcome.into(),
+        http_status: Some(if outcome == "denied" { 403 } else { 200 }),
+        ..EventRow::default()
+    }
+}
+
+impl World {
+    /// Has the responder see these events.
+    pub(crate) async fn see(&self, events: impl IntoIterator<Item = EventRow>) {
+        let mut builder = schemas::RowBuilder::new(&schemas::event::TABLE);
+        for event in events {
+            event.append_to(&mut builder);
+        }
+        self.responder.see_events(&builder.finish()).await.expect("these are events");
+    }
+
+    pub(crate) fn state(&self, order_id: &str) -> respond::order::State {
+        self.responder.order(order_id).expect("it is there").state
+    }
+
+    /// Has an alert about `agent` act, and returns the order's id.
+    pub(crate) async fn acted(&self, agent: &str) -> String {
+        let handled = self.responder.handle_alert(&alert(agent, self.clock.now_micros())).await.expect("handled");
+        let respond::Handled::Acting(order_id) = handled else { panic!("{handled:?}") };
+        order_id
+    }
 }
