@@ -386,10 +386,14 @@ impl<'a> Compiler<'a> {
         self.each(value, "framing.text", |c, item| {
             let table = c.table(Some(item), "framing.text", &["name", "regex", "pairs"])?;
             let (name, _) = c.text(table.get("name"), "framing.text.name")?;
-            let (pattern, at) = c.text(table.get("regex"), "framing.text.regex")?;
+            let Some(regex) = table.get("regex") else {
+                c.error(item.span().start, "framing.text.regex", "a form of line needs a regular expression");
+                return None;
+            };
+            let (parts, at) = (c.strings(regex, "framing.text.regex"), regex.span().start);
             let pairs = table.get("pairs").and_then(|v| c.pairs(v));
             let group = pairs.as_ref().map(|(group, _)| group.clone());
-            match TextFormat::new(name, &pattern, pairs) {
+            match TextFormat::new(name, parts, pairs) {
                 Ok(format) => {
                     if let Some(group) = group.filter(|g| !format.regex.capture_names().flatten().any(|n| n == g)) {
                         c.error(at, "framing.text.pairs", format!("the expression has no group `{group}`"));

@@ -43,7 +43,7 @@ impl Mapping {
     }
 
     fn forms(&self, page: &mut String) {
-        page.push_str("\n## Accepted forms\n\n- JSON lines, or a JSON array of records\n");
+        page.push_str("\n## Accepted forms\n\n- JSON objects, one or several on a line, or a JSON array of them\n");
         let envelopes: Vec<String> = self.envelopes.iter().map(|(_, path)| format!("`{}`", path.join("."))).collect();
         if !envelopes.is_empty() {
             let _ = writeln!(page, "- records wrapped in {}", envelopes.join(", "));
@@ -53,6 +53,11 @@ impl Mapping {
         }
         for format in &self.formats {
             let _ = writeln!(page, "- text lines of the form `{}`", format.name);
+        }
+        if !self.lines.is_empty() {
+            page.push_str(
+                "- such a line, or a JSON object as text, in a field of a container's or collector's record\n",
+            );
         }
     }
 

@@ -1,73 +1,100 @@
 //! The named groups of a line, found with as little work as the expression allows.
 //!
-//! Finding groups costs ten times what finding a match costs, for each byte that is looked at. Most expressions end in a
-//! group of anything (`(?P<rest>.*)$`): then only what stands before is looked at, and the group is the rest of the line.
-//! Groups that nobody wants are not found at all.
+//! Finding groups costs ten times what finding a match costs, for each byte that is looked at, unless each byte tells what
+//! it belongs to. Most expressions end in a group of anything (`(?P<rest>.*)$`): then only what stands before is looked at,
+//! and the group is the rest of the line. Groups that nobody wants are not found at all. A mapping may cut an expression in
+//! parts, so that a part in which each byte tells is quick whatever stands before it; what is found is the same.
 
 use regex::Regex;
 use regex_syntax::hir::{Capture, Dot, Hir, HirKind, Look, Repetition};
 
 #[derive(Debug)]
 pub(super) struct Groups {
-    /// Number and name of each.
-    names: Vec<(usize, String)>,
-    way: Way,
+    names: Vec<String>,
+    parts: Vec<Part>,
+    /// The only group is the whole line.
+    is_whole: bool,
 }
 
+/// A part of the expression, which goes on where the one before ended.
 #[derive(Debug)]
-enum Way {
-    /// The expression, without groups that nobody wants and without the `.*` at its end, and the groups that reach to the
-    /// end of the line.
-    Head(Regex, Vec<usize>),
-    /// The only group is the whole line.
-    Whole,
+struct Part {
+    regex: Regex,
+    names: Vec<(usize, String)>,
+    /// The groups that reach to the end of the line.
+    open: Vec<String>,
 }
 
 impl Groups {
-    pub(super) fn new(regex: &Regex, wanted: &dyn Fn(&str) -> bool) -> Groups {
-        let parsed = regex_syntax::parse(regex.as_str()).ok().map(|hir| wanted_groups(&hir, wanted));
-        let whole = parsed.as_ref().is_some_and(is_whole);
-        let mut open = Vec::new();
-        let head = parsed.and_then(|hir| Regex::new(&without_rest(&hir, &mut open).unwrap_or(hir).to_string()).ok());
-        let head = head.unwrap_or_else(|| regex.clone());
-        let named = |regex: &Regex| -> Vec<(usize, String)> {
-            regex.capture_names().enumerate().filter_map(|(n, name)| Some((n, name?.to_owned()))).collect()
-        };
-        let names = named(&head);
-        let open = names.iter().filter(|(_, name)| open.contains(name)).map(|(number, _)| *number).collect();
-        Groups { names, way: if whole { Way::Whole } else { Way::Head(head, open) } }
+    /// `parts` are those of an expression that is right.
+    pub(super) fn new(parts: &[String], wanted: &dyn Fn(&str) -> bool) -> Groups {
+        let parsed: Option<Vec<Hir>> =
+            parts.iter().map(|part| Some(wanted_groups(&regex_syntax::parse(part).ok()?, wanted))).collect();
+        let parsed = parsed.unwrap_or_default();
+        let is_whole = matches!(&parsed[..], [only] if is_whole(only));
+        let last = parsed.len().saturating_sub(1);
+        let parts: Option<Vec<Part>> = parsed.iter().enumerate().map(|(n, hir)| Part::new(hir, n, n == last)).collect();
+        let parts = parts.unwrap_or_default();
+        let names = parts.iter().flat_map(|part| part.names.iter().map(|(_, name)| name.clone())).collect();
+        Groups { names, parts, is_whole }
     }
 
-    /// Calls `f` with each group that is there; whether the line fits.
+    /// Calls `f` with each group that is there; whether the line fits `regex`, of which these are the parts.
     pub(super) fn each<'a>(&'a self, regex: &Regex, line: &'a str, f: &mut dyn FnMut(&'a str, &'a str)) -> bool {
         // What `.` does not go over is left to the full expression.
-        let plain = memchr::memchr(b'\n', line.as_bytes()).is_none();
-        let (head, open) = match &self.way {
-            Way::Head(head, open) if plain => (head, open),
-            Way::Whole if plain => {
-                let fits = regex.is_match(line);
-                self.names.iter().filter(|_| fits).for_each(|(_, name)| f(name, line));
-                return fits;
-            }
-            _ => return self.full(regex, line, f),
-        };
-        let Some(groups) = head.captures(line) else { return false };
-        for (number, name) in &self.names {
-            if let Some(group) = groups.get(*number) {
-                f(name, if open.contains(number) { &line[group.start()..] } else { group.as_str() });
+        if memchr::memchr(b'\n', line.as_bytes()).is_some() {
+            return self.full(regex, line, f);
+        }
+        if self.is_whole {
+            let fits = regex.is_match(line);
+            self.names.iter().filter(|_| fits).for_each(|name| f(name, line));
+            return fits;
+        }
+        let mut found = Vec::with_capacity(self.names.len());
+        let mut rest = line;
+        for (number, part) in self.parts.iter().enumerate() {
+            match part.find(rest, &mut found) {
+                Some(end) => rest = &rest[end..],
+                None if number == 0 => return false,
+                // The parts before might have ended elsewhere.
+                None => return self.full(regex, line, f),
             }
         }
+        found.into_iter().for_each(|(name, text)| f(name, text));
         true
     }
 
     fn full<'a>(&'a self, regex: &Regex, line: &'a str, f: &mut dyn FnMut(&'a str, &'a str)) -> bool {
         let Some(groups) = regex.captures(line) else { return false };
-        for (_, name) in &self.names {
+        for name in &self.names {
             if let Some(group) = groups.name(name) {
                 f(name, group.as_str());
             }
         }
         true
+    }
+}
+
+impl Part {
+    fn new(hir: &Hir, number: usize, is_last: bool) -> Option<Part> {
+        let mut open = Vec::new();
+        let head = if is_last { without_rest(hir, &mut open) } else { None };
+        let head = head.unwrap_or_else(|| hir.clone());
+        let anchored = if number > 0 { Hir::concat(vec![Hir::look(Look::Start), head]) } else { head };
+        let regex = Regex::new(&anchored.to_string()).ok()?;
+        let named = regex.capture_names().enumerate().filter_map(|(n, name)| Some((n, name?.to_owned())));
+        Some(Part { names: named.collect(), open, regex })
+    }
+
+    /// Finds its groups at the beginning of a text; gives where it ended.
+    fn find<'a>(&'a self, text: &'a str, found: &mut Vec<(&'a str, &'a str)>) -> Option<usize> {
+        let groups = self.regex.captures(text)?;
+        for (number, name) in &self.names {
+            if let Some(group) = groups.get(*number) {
+                found.push((name, if self.open.contains(name) { &text[group.start()..] } else { group.as_str() }));
+            }
+        }
+        groups.get(0).map(|whole| whole.end())
     }
 }
 
