@@ -41,7 +41,7 @@ pub(crate) fn from_text(text: &str, unit: Unit) -> Option<i64> {
         // Fourteen digits that begin like a year of this age are a date: as milliseconds they would be one before 1971
         // or after 2500.
         let date = text.len() >= 14 && text.starts_with("20") && text.bytes().take(14).all(|b| b.is_ascii_digit());
-        if date && !text.bytes().nth(14).is_some_and(|b| b.is_ascii_digit()) {
+        if date && !text.as_bytes().get(14).is_some_and(u8::is_ascii_digit) {
             return None;
         }
         from_epoch(text.parse().ok()?, unit)

@@ -6,17 +6,14 @@
 //! text line's floor is the same bytes looked through for line ends, since there is no JSON to parse. The table is Markdown,
 //! slowest first.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use benches::thread_time;
 use clap::Parser;
 use ingest::{Carrier, Context, Limits, Mapping, Outcome, Sources, normalize};
 use simd_json::{Buffers, INPUT_PADDING, Tape, fill_tape_padded};
-use support::{lines, thread_time};
 
 /// Mapping speed, records a second a core.
 #[derive(Parser)]
@@ -159,4 +156,8 @@ fn parse(body: &[u8]) {
         std::hint::black_box(parsed);
         kept = tape.reset();
     }
+}
+
+fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
 }

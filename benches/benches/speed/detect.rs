@@ -39,7 +39,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         let pieces = mapping::pieces(spec, BATCH_ROWS);
         let batches: Vec<RecordBatch> = mapping::mapped(&pieces, &sources).collect();
         let mut week = Week { batches, engine: Engine::new(&Config::default()), day: 0 };
-        (0..DAYS_BEFORE).for_each(|_| drop(week.next_day()));
+        (0..DAYS_BEFORE).for_each(|_| _ = week.next_day());
         let skew = if uniform { "alike" } else { "skewed" };
         judge(&mut group, &format!("100,000 agents, {skew}"), |_| week.next_day());
         if !uniform {

@@ -41,14 +41,15 @@ fn stream() -> Vec<Step> {
         }
         // Tokens: renewed and old, from here and there, now and then in other hands, revoked or expired.
         let agent = row.agent_id.clone().unwrap_or_default();
-        row.token_id = Some(if i % 97 == 0 { "t0".to_owned() } else { format!("{agent}-{}", row.time / HOUR) });
-        row.credential_id = Some(if i % 89 == 0 { "key-agent-1".to_owned() } else { format!("key-{agent}") });
-        row.token_issued_at = Some(row.time - if i % 83 == 0 { 40 * DAY } else { HOUR });
-        row.token_expires_at = Some(row.time + if i % 79 == 0 { -HOUR } else { HOUR });
-        let (ip, client) = if i % 19 == 0 { ("203.0.113.9", "curl/8") } else { ("192.0.2.7", "bot/1") };
+        row.token_id =
+            Some(if i.is_multiple_of(97) { "t0".to_owned() } else { format!("{agent}-{}", row.time / HOUR) });
+        row.credential_id = Some(if i.is_multiple_of(89) { "key-agent-1".to_owned() } else { format!("key-{agent}") });
+        row.token_issued_at = Some(row.time - if i.is_multiple_of(83) { 40 * DAY } else { HOUR });
+        row.token_expires_at = Some(row.time + if i.is_multiple_of(79) { -HOUR } else { HOUR });
+        let (ip, client) = if i.is_multiple_of(19) { ("203.0.113.9", "curl/8") } else { ("192.0.2.7", "bot/1") };
         (row.src_ip, row.user_agent) = (Some(ip.to_owned()), Some(client.to_owned()));
-        row.records = Some(if i % 73 == 0 { 100_000 } else { 10 });
-        if i % 71 == 0 {
+        row.records = Some(if i.is_multiple_of(73) { 100_000 } else { 10 });
+        if i.is_multiple_of(71) {
             row.action = "tokens.revoke".to_owned();
             row.resource_id = Some("t0".to_owned());
             row.effect = "admin".to_owned();
@@ -69,12 +70,12 @@ fn set_facts(row: &mut EventRow, i: usize) {
     let agent = row.agent_id.clone().unwrap_or_default();
     let hop = |id: &str| Hop { kind: "agent".into(), id: id.into(), issuer: None };
     row.scopes = vec!["a.read".into(), "mail".into()];
-    row.scopes_used = vec![if i % 67 == 0 { "a.write" } else { "a.read" }.into()];
+    row.scopes_used = vec![if i.is_multiple_of(67) { "a.write" } else { "a.read" }.into()];
     row.resource_tenant = Some("north".into());
     row.delegation = vec![hop("planner"), hop(&agent)];
-    row.grant_id = Some(if i % 37 == 0 { "shared".to_owned() } else { format!("grant-{agent}") });
-    row.approval_id = (i % 211 != 0).then(|| format!("approval-{i}"));
-    if i > 2_000 && i % 401 == 0 {
+    row.grant_id = Some(if i.is_multiple_of(37) { "shared".to_owned() } else { format!("grant-{agent}") });
+    row.approval_id = (!i.is_multiple_of(211)).then(|| format!("approval-{i}"));
+    if i > 2_000 && i.is_multiple_of(401) {
         row.scopes.push(format!("scope-{i}"));
         row.resource_tenant = Some(format!("org-{i}"));
         row.delegation = vec![hop(&agent), hop("stranger"), hop(&agent)];

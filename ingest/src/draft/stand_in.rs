@@ -91,8 +91,8 @@ impl StandIns {
         if let Some((scheme, _)) = text.split_once("://").filter(|(scheme, _)| scheme.len() <= 8) {
             return self.stand_in("url", text, |n| format!("{scheme}://host.example/part-{n}"));
         }
-        if text.starts_with('/') {
-            let first: String = text[1..].chars().take_while(char::is_ascii_alphanumeric).take(16).collect();
+        if let Some(rest) = text.strip_prefix('/') {
+            let first: String = rest.chars().take_while(char::is_ascii_alphanumeric).take(16).collect();
             return self.stand_in("path", text, |n| format!("/{first}/part-{n}"));
         }
         if text.contains('@') {

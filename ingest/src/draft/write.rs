@@ -45,7 +45,7 @@ impl<'a> Plan<'a> {
     /// A word of the vendor's own: an action, a result, a method.
     pub(super) fn is_word(&self, text: &str) -> bool {
         let of = |column: &&str| self.choice(column).is_some_and(|c| c.values().any(|value| value == text));
-        [ACTION, OUTCOME, "http_method", "resource_type"].iter().any(|column| of(column))
+        [ACTION, OUTCOME, "http_method", "resource_type"].iter().any(of)
     }
 
     /// Columns and where they come from.

@@ -84,6 +84,6 @@ mod tests {
         for text in ["", "<a>", "<a></b>", "<a/><b/>", "</a>"] {
             assert!(parse(text).is_err(), "{text}");
         }
-        assert!(parse(&"<a>".repeat(100)).err().expect("too deep").contains("deeper"));
+        assert!(parse(&"<a>".repeat(100)).expect_err("too deep").contains("deeper"));
     }
 }

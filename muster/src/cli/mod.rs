@@ -52,6 +52,7 @@ pub(crate) struct Cli {
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one, read once")]
 enum Command {
     /// See Muster do its whole job on a simulated SaaS, in under a minute
     Demo(demo::Demo),

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::output::{self, Format};
 
 #[derive(Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one, read once")]
 pub(crate) enum OrdersCommand {
     /// Every order with its last step
     List(List),

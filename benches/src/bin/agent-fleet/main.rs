@@ -8,6 +8,8 @@
 //! The engine's settings are its defaults; times are processor time of one thread. Everything follows from the seed.
 //! `--uniform`: all agents work alike.
 
+#![allow(clippy::print_stdout, reason = "a report is what the program is for")]
+
 mod attacks;
 mod fleet;
 mod jobs;
