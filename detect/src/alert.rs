@@ -1,7 +1,6 @@
 //! The alert row: everything in it is a function of the log up to the triggering event.
 
-use arrow::array::Array;
-use schemas::table::strs_at;
+use schemas::table::has;
 use schemas::{AlertRow, id};
 
 use crate::Config;
@@ -141,7 +140,7 @@ fn severity(evidence: &Evidence) -> i32 {
 fn is_live(config: &Config, row: &Row) -> bool {
     let (events, at) = (row.events, row.at);
     let late = (events.received_at.value(at) - events.time.value(at)).abs();
-    let marked = events.flags.is_valid(at) && strs_at(events.flags, at).iter().any(|flag| flag == "backfill");
+    let marked = has(events.flags, at, "backfill");
     !marked && late <= config.live_secs_max * 1_000_000
 }
 

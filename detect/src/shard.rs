@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 use schemas::Events;
-use schemas::table::strs_in;
+use schemas::table::has;
 
 use crate::Config;
 use crate::agent::{Agent, Held};
@@ -167,7 +167,7 @@ impl Shard {
         let impact = impact::of(known, effect, sensitive);
         let weight = impact * impact::of_outcome(events.outcome.value(at));
         let time = events.time.value(at).min(events.received_at.value(at));
-        let intended = strs_in(events.flags, at).any(|flag| flag == "in_intent");
+        let intended = has(events.flags, at, "in_intent");
         let needs_approval = known.is_some_and(|known| known.needs_approval);
         Row { events, at, time, call, impact, weight, needs_approval, intended }
     }
@@ -355,13 +355,13 @@ fn judge(
         recent,
         agent: agent.key,
         keyed: around.keyed,
-        tails: &tenant.tails,
         shown: shown(around.keyed, row),
     };
     let scores = agent.states.score(&seen, &tenant.shared);
     if around.tell {
         found.scored.push(Scored { row: row.at as u32, evidence, bits: scores });
     }
+    let mut spoke = [false; DETECTORS.len()];
     for (i, score) in scores.into_iter().enumerate().filter(|(_, score)| *score > 0.0) {
         let session = agent.open.last_mut().expect("the session is open");
         session.best[i] = session.best[i].max(score as f32);
@@ -369,6 +369,7 @@ fn judge(
         if !hard && score < tenant.tails[i].threshold() {
             continue;
         }
+        spoke[i] = true;
         // Without history of its own everything is new to an agent: it has to learn to get one.
         session.alerted |= hard || evidence.history == History::Own;
         if let Some(alert) = raise(around, symbols, agent, tenant, &seen, i, score) {
@@ -379,7 +380,7 @@ fn judge(
         let session = agent.open.last_mut().expect("the session is open");
         session.note_odd(if itself_odd(&evidence) { row.call.key() } else { ODD_ORDER });
     }
-    agent.states.learn(&seen, &scores, &mut pending.notes);
+    agent.states.learn(&seen, &spoke, &mut pending.notes);
 }
 
 /// A session ended: it is learned or held back, and its highest scores tell what is usual in this tenant.

@@ -21,7 +21,7 @@ use ahash::{AHashMap, RandomState};
 use arrow::array::{Array, RecordBatch};
 use schemas::event::Events;
 use schemas::registry::Registry;
-use schemas::table::{Hop, strs_at};
+use schemas::table::{Hop, has};
 use schemas::{EventRow, SchemaError};
 use serde::Serialize;
 
@@ -198,7 +198,7 @@ impl Tokens {
             if events.flags.is_null(at) || now.saturating_sub(received_at) > self.ttl_micros() {
                 continue;
             }
-            if strs_at(events.flags, at).iter().any(|flag| flag == ISSUED) {
+            if has(events.flags, at, ISSUED) {
                 let row = events.row(at);
                 let Some(id) = row.token_id.clone() else { continue };
                 // A row does not tell the instance; ids that say enough do not need it.

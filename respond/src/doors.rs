@@ -133,17 +133,18 @@ async fn data(
     Query(which): Query<Which>,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
-    let Json(body) = body.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
+    let Json(body) = body?;
     Ok(Json(json!({"result": opa(&responder, &principal, &which, &body)?})))
 }
 
+/// The decision alone.
 async fn data_allow(
     State(responder): State<Arc<Responder>>,
     Extension(principal): Extension<Principal>,
     Query(which): Query<Which>,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
-    let Json(body) = body.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
+    let Json(body) = body?;
     Ok(Json(json!({"result": opa(&responder, &principal, &which, &body)?["allow"]})))
 }
 

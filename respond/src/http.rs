@@ -92,6 +92,26 @@ impl From<Error> for Problem {
     }
 }
 
+impl From<JsonRejection> for Problem {
+    fn from(bad: JsonRejection) -> Self {
+        Problem(bad.status(), bad.body_text())
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(bad: QueryRejection) -> Self {
+        Problem(bad.status(), bad.body_text())
+    }
+}
+
+/// Does `work` in a task of its own: a client that hangs up must not stop it between the log and the deny list, or leave a
+/// canary stopped.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Problem> {
+    Ok(tokio::spawn(work).await.map_err(|error| Error::Task(error.to_string()))??)
+}
+
 pub(crate) fn need(principal: &Principal, verbs: &[Verb]) -> Result<(), Problem> {
     if verbs.iter().any(|verb| principal.may(*verb)) {
         return Ok(());
@@ -134,8 +154,7 @@ async fn check(
     query: Result<Query<Check>, QueryRejection>,
 ) -> Result<Response, Problem> {
     need(&principal, &[Verb::Deny, Verb::Query])?;
-    let Query(Check { agent, instance, credential, token, user, client, grant }) =
-        query.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
+    let Query(Check { agent, instance, credential, token, user, client, grant }) = query?;
     let asker = Asker { agent, instance, credential, token, user, client, grants: grant.into_iter().collect() };
     if asker.is_nobody() {
         let needed = "one of `agent`, `credential`, `token`, `client` and `grant` is needed";
@@ -160,7 +179,7 @@ async fn orders(
     query: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     need(&principal, &[Verb::Query, Verb::Order])?;
-    let Query(page) = query.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
+    let Query(page) = query?;
     let orders = responder.orders(&principal.tenant, page.limit.unwrap_or(LIMIT).min(LIMIT_MAX));
     Ok(Json(json!({"orders": orders.iter().map(view).collect::<Vec<_>>()})))
 }
@@ -206,8 +225,8 @@ async fn request(
     body: Result<Json<Wanted>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
     need(&principal, &[Verb::Order])?;
-    let Query(how) = how.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
-    let Json(wanted) = body.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
+    let Query(how) = how?;
+    let Json(wanted) = body?;
     let key = headers.get(IDEMPOTENCY_KEY).and_then(|key| key.to_str().ok()).map(str::to_owned);
     let request = Request {
         target: wanted.target,
@@ -222,8 +241,7 @@ async fn request(
         return Ok(Json(json!({"dry_run": true, "plan": plan})));
     }
     let asked = responder.clone();
-    let task = tokio::spawn(async move { asked.request(&principal, &request).await });
-    let order = task.await.map_err(|error| Error::Task(error.to_string()))??;
+    let order = to_the_end(async move { asked.request(&principal, &request).await }).await?;
     let plan = responder.plan(&order);
     Ok(Json(json!({"order": view(&order), "plan": plan})))
 }
@@ -241,12 +259,10 @@ async fn drill(
     body: Result<Json<Rehearse>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
     need(&principal, &[Verb::Order])?;
-    let Json(Rehearse { name }) = body.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
+    let Json(Rehearse { name }) = body?;
     let first = || responder.drills().into_iter().next().map_or_else(String::new, |drill| drill.name);
     let name = name.unwrap_or_else(first);
-    // A task of its own: a client that hangs up must not leave the canary stopped.
-    let task = tokio::spawn(async move { responder.drill(&principal, &name).await });
-    let report = task.await.map_err(|error| Error::Task(error.to_string()))??;
+    let report = to_the_end(async move { responder.drill(&principal, &name).await }).await?;
     Ok(Json(json!(report)))
 }
 
@@ -263,10 +279,9 @@ async fn approve(
     body: Result<Json<Approve>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
     need(&principal, &[Verb::Approve])?;
-    let Json(Approve { plan }) = body.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
+    let Json(Approve { plan }) = body?;
     let Order { order_id, .. } = responder.find(&principal.tenant, &order_id)?;
-    let task = tokio::spawn(async move { responder.approve(&principal, &order_id, plan.trim()).await });
-    let order = task.await.map_err(|error| Error::Task(error.to_string()))??;
+    let order = to_the_end(async move { responder.approve(&principal, &order_id, plan.trim()).await }).await?;
     Ok(Json(view(&order)))
 }
 
@@ -297,10 +312,9 @@ async fn change_arming(
     armed: bool,
     body: Result<Json<Release>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let Json(Release { reason: why }) = body.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
+    let Json(Release { reason: why }) = body?;
     let why = reason(&why)?;
-    let task = tokio::spawn(async move { responder.arm(&principal, armed, &why).await });
-    let changed = task.await.map_err(|error| Error::Task(error.to_string()))??;
+    let changed = to_the_end(async move { responder.arm(&principal, armed, &why).await }).await?;
     Ok(Json(json!({"armed": armed, "changed": changed.is_some()})))
 }
 
@@ -325,13 +339,11 @@ async fn release(
     body: Result<Json<Release>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
     need(&principal, &[Verb::Order])?;
-    let Json(Release { reason: why }) = body.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
+    let Json(Release { reason: why }) = body?;
     let why = reason(&why)?;
     // Another tenant's order does not exist for this one.
     let Order { order_id, .. } = responder.find(&principal.tenant, &order_id)?;
-    // A task of its own: a client that hangs up must not stop a release between the log and the deny list.
-    let task = tokio::spawn(async move { responder.release(&order_id, &principal.name, &why).await });
-    let released = task.await.map_err(|error| Error::Task(error.to_string()))??;
+    let released = to_the_end(async move { responder.release(&order_id, &principal.name, &why).await }).await?;
     Ok(Json(view(&released)))
 }
 

@@ -56,7 +56,7 @@ pub(crate) async fn poll(
     body: Result<Json<Poll>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
     need(&principal, &[Verb::Deny])?;
-    let Json(poll) = body.map_err(|bad| Problem(bad.status(), bad.body_text()))?;
+    let Json(poll) = body?;
     let fetched = |receiver: &&crate::config::Receiver| receiver.name == name && receiver.url.is_none();
     let Some(receiver) = responder.config.receivers.iter().find(fetched) else {
         return Err(Problem(StatusCode::NOT_FOUND, format!("no receiver that fetches is named `{name}`")));

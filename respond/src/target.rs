@@ -5,7 +5,7 @@
 //! names too: in most logs the agent is the OAuth client.
 
 use arrow::array::Array;
-use schemas::table::{hops_at, strs_at};
+use schemas::table::{has, hops_at};
 use schemas::{AlertRow, Events};
 use serde::{Deserialize, Serialize};
 
@@ -174,5 +174,5 @@ impl Asker {
 
 /// What the log itself says of an event: whether it came in late or by a door that may not act.
 pub(crate) fn is_live(events: &Events<'_>, row: usize) -> bool {
-    !(events.flags.is_valid(row) && strs_at(events.flags, row).iter().any(|flag| flag == "backfill"))
+    !has(events.flags, row, "backfill")
 }

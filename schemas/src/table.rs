@@ -360,6 +360,11 @@ pub fn strs_in(array: &ListArray, row: usize) -> impl Iterator<Item = &str> + Cl
     items(array, row).filter(|item| texts.is_valid(*item)).map(|item| texts.value(item))
 }
 
+/// Whether one of them is `text`.
+pub fn has(array: &ListArray, row: usize, text: &str) -> bool {
+    strs_in(array, row).any(|one| one == text)
+}
+
 /// The hops of row `row` of a `Hops` column.
 pub fn hops_at(array: &ListArray, row: usize) -> Vec<Hop> {
     let own = |(kind, id, issuer): (&str, &str, Option<&str>)| Hop {

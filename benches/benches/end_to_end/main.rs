@@ -10,13 +10,12 @@
 mod report;
 mod send;
 mod server;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use benches::measure::{parse, thread_time};
 use benches::workload::{Generator, Source, Spec};
 use clap::Parser;
 
@@ -104,8 +103,8 @@ async fn measure(arguments: &Arguments, source: Source, server: &Server) -> Resu
 
 /// Processor seconds that parsing alone takes for a record.
 fn floor(source: Source) -> f64 {
-    let body = support::generated(source, FLOOR_RECORDS);
-    let start = support::thread_time();
-    support::parse(&body);
-    (support::thread_time() - start).as_secs_f64() / FLOOR_RECORDS as f64
+    let body = Spec { source, events: FLOOR_RECORDS, ..Spec::default() }.written();
+    let start = thread_time();
+    assert_eq!(parse(&body), 0, "the records are JSON");
+    (thread_time() - start).as_secs_f64() / FLOOR_RECORDS as f64
 }

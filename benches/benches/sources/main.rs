@@ -10,10 +10,9 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use benches::thread_time;
+use benches::measure::{lines, parse, thread_time};
 use clap::Parser;
 use ingest::{Carrier, Context, Limits, Mapping, Outcome, Sources, normalize};
-use simd_json::{Buffers, INPUT_PADDING, Tape, fill_tape_padded};
 
 /// Mapping speed, records a second a core.
 #[derive(Parser)]
@@ -59,7 +58,7 @@ fn main() -> std::io::Result<()> {
             body.push(b'\n');
         }
         let [mapped, floor] =
-            [fastest(options.rounds, || map(mapping, &body)), fastest(options.rounds, || parse(&body))];
+            [fastest(options.rounds, || map(mapping, &body)), fastest(options.rounds, || _ = parse(&body))];
         let count = (records.len() * rounds) as f64;
         let (rate, floor) = (count / mapped.as_secs_f64(), count / floor.as_secs_f64());
         let megabytes = body.len() as f64 / mapped.as_secs_f64() / 1e6;
@@ -141,23 +140,4 @@ fn context() -> Context<'static> {
 
 fn map(mapping: &Mapping, body: &[u8]) {
     std::hint::black_box(normalize(mapping, body, &context(), &Limits::default()));
-}
-
-/// The floor: every JSON line parsed into a reused tape, every other line looked at.
-fn parse(body: &[u8]) {
-    let (mut buffers, mut kept, mut bytes) = (Buffers::default(), Tape(Vec::new()), Vec::new());
-    for line in lines(body) {
-        bytes.clear();
-        bytes.extend_from_slice(line);
-        bytes.resize(line.len() + INPUT_PADDING, 0);
-        let mut tape = kept.reset();
-        let parsed =
-            line.starts_with(b"{") && fill_tape_padded(&mut bytes, line.len(), &mut buffers, &mut tape).is_ok();
-        std::hint::black_box(parsed);
-        kept = tape.reset();
-    }
-}
-
-fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
-    body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
 }

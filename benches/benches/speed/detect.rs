@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::TimestampMicrosecondType;
+use benches::measure::thread_time;
 use benches::workload::{Source, Spec};
 use criterion::Criterion;
 use detect::{Config, Engine};
 use ingest::Sources;
 use schemas::Events;
 
-use crate::{Group, group, mapping, on_core, support};
+use crate::{Group, group, mapping, on_core};
 
 /// Ten minutes of work a day: a session of eight calls an agent where all work alike.
 const EVENTS: u64 = 800_000;
@@ -44,9 +45,9 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         judge(&mut group, &format!("100,000 agents, {skew}"), |_| week.next_day());
         if !uniform {
             judge(&mut group, "vendor's JSON in, alerts out", |_| {
-                let start = support::thread_time();
+                let start = thread_time();
                 week.batches = mapping::mapped(&pieces, &sources).collect();
-                support::thread_time() - start + week.next_day()
+                thread_time() - start + week.next_day()
             });
             on_core(&mut group, "floor: count in a hash map", || count(&week.batches));
             snapshot(&mut group, &week.engine);
@@ -86,13 +87,13 @@ impl Week {
         let batches: Vec<RecordBatch> = self.batches.iter().map(|batch| later(batch, self.day * DAY_MICROS)).collect();
         self.day += 1;
         let mut alerts = Vec::new();
-        let start = support::thread_time();
+        let start = thread_time();
         for batch in &batches {
             self.engine.observe(batch, &mut alerts).expect("rows of events");
             let received = Events::new(batch).expect("rows of events").time;
             self.engine.tick(received.value(received.len() - 1), &mut alerts);
         }
-        support::thread_time() - start
+        thread_time() - start
     }
 }
 

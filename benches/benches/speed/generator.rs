@@ -1,9 +1,8 @@
 //! The generator, so that nobody mistakes it for what is measured.
 
-use benches::workload::Source;
+use benches::workload::{Source, Spec};
 use criterion::Criterion;
 
-use crate::support::generated;
 use crate::{group, on_core};
 
 const RECORDS: u64 = 10_000;
@@ -11,7 +10,7 @@ const RECORDS: u64 = 10_000;
 pub(crate) fn bench(criterion: &mut Criterion) {
     let mut group = group(criterion, "generator", RECORDS);
     for source in Source::ALL {
-        on_core(&mut group, source.name(), || generated(source, RECORDS));
+        on_core(&mut group, source.name(), || Spec { source, events: RECORDS, ..Spec::default() }.written());
     }
     group.finish();
 }

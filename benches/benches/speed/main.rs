@@ -2,19 +2,18 @@
 //! `cargo bench --profile dev -p benches --bench speed [-- FILTER]`; about three minutes in all.
 //!
 //! One program for all parts, because linking it is most of the build. Work of one thread is measured in processor time
-//! (`support`), work that waits for the disk or runs on several threads by the clock.
+//! (`measure`), work that waits for the disk or runs on several threads by the clock.
 
 mod detect;
 mod generator;
 mod log;
 mod mapping;
 mod sql;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::hint::black_box;
 use std::time::Duration;
 
+use benches::measure::thread_time;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 
 type Group<'a> = BenchmarkGroup<'a, WallTime>;
@@ -31,9 +30,9 @@ fn group<'a>(criterion: &'a mut Criterion, name: &str, records: u64) -> Group<'a
 fn on_core<T>(group: &mut Group<'_>, name: &str, mut work: impl FnMut() -> T) {
     group.bench_function(name, |bencher| {
         bencher.iter_custom(|rounds| {
-            let start = support::thread_time();
+            let start = thread_time();
             (0..rounds).for_each(|_| drop(black_box(work())));
-            support::thread_time() - start
+            thread_time() - start
         });
     });
 }

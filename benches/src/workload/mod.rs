@@ -68,6 +68,16 @@ impl Default for Spec {
     }
 }
 
+impl Spec {
+    /// All its records, one a line.
+    pub fn written(self) -> Vec<u8> {
+        let mut generator = Generator::new(self);
+        let mut out = Vec::new();
+        while generator.write_record(&mut out) {}
+        out
+    }
+}
+
 /// Each takes less than a kilobyte of memory.
 pub const AGENTS_MAX: u32 = 1_000_000;
 const SESSION_SECS: i64 = 3_600;

@@ -84,7 +84,7 @@ impl Detector for Approval {
     }
 
     #[inline]
-    fn learn(state: &mut Told, seen: &Seen<'_>, _: f64) -> Option<(u32, bool)> {
+    fn learn(state: &mut Told, seen: &Seen<'_>, _: bool) -> Option<(u32, bool)> {
         if seen.row.impact < GRAVE || !seen.let_through() {
             return None;
         }

@@ -97,7 +97,7 @@ impl Detector for Campaign {
     }
 
     #[inline]
-    fn learn(_: &mut (), seen: &Seen<'_>, _: f64) -> Option<(u64, u32)> {
+    fn learn(_: &mut (), seen: &Seen<'_>, _: bool) -> Option<(u64, u32)> {
         odd(seen).then(|| (seen.row.call.key(), seen.agent as u32))
     }
 

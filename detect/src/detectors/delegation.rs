@@ -68,7 +68,7 @@ impl Detector for Delegation {
     }
 
     #[inline]
-    fn learn(state: &mut Chains, seen: &Seen<'_>, _: f64) -> Option<Vec<u32>> {
+    fn learn(state: &mut Chains, seen: &Seen<'_>, _: bool) -> Option<Vec<u32>> {
         let (kind, depth) = kind(seen)?;
         state.deepest = state.deepest.max(depth);
         state.kinds.learn(std::iter::once(kind), seen.row.time)

@@ -20,7 +20,6 @@ use crate::lengths::{Lengths, minutes, words};
 
 pub(super) struct Dormant;
 
-const NAME: &str = "dormant";
 const TIMES: u32 = 5;
 const CREDENTIALS_MAX: usize = 4;
 
@@ -46,7 +45,7 @@ struct Credential {
 
 impl Detector for Dormant {
     const ABOUT: About = About {
-        name: NAME,
+        name: "dormant",
         version: 1,
         doc: "an agent or credential that was silent for long and is awake with something grave or new",
         source: include_str!("dormant.rs"),
@@ -69,7 +68,7 @@ impl Detector for Dormant {
 
     fn report(state: &Silence, _: &(), seen: &Seen<'_>, case: &Case<'_>) -> Report {
         let Some((mins, bits, of_credential)) = state.silence(seen) else {
-            return Report { title: String::new(), terms: Vec::new() };
+            return Report::nothing();
         };
         let what = if of_credential { "a credential unused" } else { "silent" };
         let (silent, longest) = (words(mins), words(state.silences.longest_mins));
@@ -83,10 +82,10 @@ impl Detector for Dormant {
     }
 
     #[inline]
-    fn learn(state: &mut Silence, seen: &Seen<'_>, score: f64) -> Option<()> {
+    fn learn(state: &mut Silence, seen: &Seen<'_>, spoke: bool) -> Option<()> {
         let time = seen.row.time;
         match state.silence(seen) {
-            _ if score > 0.0 && score >= seen.threshold(NAME) => state.woke = 0,
+            _ if spoke => state.woke = 0,
             Some((mins, bits, of_credential)) if bits > 0.0 && !state.awake(time) => {
                 (state.silent_mins, state.silent_bits, state.of_credential) = (mins, bits as f32, of_credential);
                 state.woke = time;

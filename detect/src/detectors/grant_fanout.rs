@@ -73,7 +73,7 @@ impl Detector for GrantFanout {
     }
 
     #[inline]
-    fn learn(state: &mut Used, seen: &Seen<'_>, _: f64) -> Option<(u32, u32)> {
+    fn learn(state: &mut Used, seen: &Seen<'_>, _: bool) -> Option<(u32, u32)> {
         let grant = grant(seen)?;
         if state.0.contains(&grant) {
             return None;

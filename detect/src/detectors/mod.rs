@@ -34,7 +34,7 @@ mod token_age;
 mod token_dead;
 mod values;
 
-use arrow::array::{Array, StringArray};
+use schemas::table::has;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +46,6 @@ use crate::habits::Recent;
 use crate::hash::{Keyed, Of};
 use crate::impact;
 use crate::shard::Row;
-use crate::tail::Tail;
 
 /// One call, as detectors see it.
 pub struct Seen<'a> {
@@ -58,8 +57,6 @@ pub struct Seen<'a> {
     /// The fingerprint of its agent.
     pub(crate) agent: u64,
     pub(crate) keyed: Keyed,
-    /// The tenant's thresholds, in the order of [`DETECTORS`].
-    pub(crate) tails: &'a [Tail],
     /// Fingerprints of the token and the credential that were shown.
     pub(crate) shown: [Option<u64>; 2],
 }
@@ -76,21 +73,9 @@ pub(crate) const FACT_BITS: f64 = 64.0;
 impl Seen<'_> {
     /// Whether the record has this flag.
     pub(crate) fn flag(&self, name: &str) -> bool {
-        let (flags, at) = (self.row.events.flags, self.row.at);
-        let Some(texts) = flags.values().as_any().downcast_ref::<StringArray>().filter(|_| flags.is_valid(at)) else {
-            return false;
-        };
-        (flags.value_offsets()[at]..flags.value_offsets()[at + 1]).any(|i| texts.value(i as usize) == name)
+        has(self.row.events.flags, self.row.at, name)
     }
 
-    /// From which score on the detector of this name raises an alert here.
-    pub(crate) fn threshold(&self, name: &str) -> f64 {
-        let number = DETECTORS.iter().position(|about| about.name == name);
-        number.map_or(f64::INFINITY, |number| if DETECTORS[number].hard { 0.0 } else { self.tails[number].threshold() })
-    }
-}
-
-impl Seen<'_> {
     /// Nothing stopped the call.
     #[inline]
     pub(crate) fn let_through(&self) -> bool {
@@ -107,6 +92,12 @@ impl Seen<'_> {
     #[inline]
     pub(crate) fn print(&self, kind: Of, text: &str) -> u32 {
         self.keyed.of(kind, 0, text) as u32
+    }
+
+    /// Minutes since 1970.
+    #[inline]
+    pub(crate) fn minute(&self) -> u32 {
+        u32::try_from(self.row.time / MINUTE_MICROS).unwrap_or_default()
     }
 
     pub(crate) fn hour(&self) -> i32 {
@@ -156,8 +147,8 @@ pub trait Detector {
     fn score(state: &Self::State, shared: &Self::Shared, seen: &Seen<'_>) -> f64;
     /// The alert's title, and the parts whose bits sum to the score. Called where the score came to an alert.
     fn report(state: &Self::State, shared: &Self::Shared, seen: &Seen<'_>, case: &Case<'_>) -> Report;
-    /// Learns the call, after it was scored so.
-    fn learn(_state: &mut Self::State, _seen: &Seen<'_>, _score: f64) -> Option<Self::Note> {
+    /// Learns the call, after it was scored; `spoke` where the score came to the threshold.
+    fn learn(_state: &mut Self::State, _seen: &Seen<'_>, _spoke: bool) -> Option<Self::Note> {
         None
     }
     /// Takes in what the rows since the last tick left.
@@ -269,9 +260,9 @@ macro_rules! detectors {
             }
 
             #[inline]
-            pub(crate) fn learn(&mut self, seen: &Seen<'_>, scores: &[f64; DETECTORS.len()], notes: &mut Notes) {
-                let mut scores = scores.iter();
-                $(if let Some(note) = <$detector>::learn(&mut self.$name, seen, *scores.next().expect("one score a detector"))
+            pub(crate) fn learn(&mut self, seen: &Seen<'_>, spoke: &[bool; DETECTORS.len()], notes: &mut Notes) {
+                let mut spoke = spoke.iter();
+                $(if let Some(note) = <$detector>::learn(&mut self.$name, seen, *spoke.next().expect("one a detector"))
                     && notes.$name.len() < NOTES_MAX
                 {
                     notes.$name.push(note);

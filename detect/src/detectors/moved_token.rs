@@ -17,14 +17,13 @@ use arrow::array::Array;
 use serde::{Deserialize, Serialize};
 
 use super::{About, Detector, Report, Seen, Term};
-use crate::engine::{MINUTE_MICROS, text};
+use crate::engine::text;
 use crate::evidence::History;
 use crate::explain::Case;
 use crate::hash::quick;
 
 pub(super) struct MovedToken;
 
-const NAME: &str = "moved_token";
 const PLACES_MAX: usize = 4;
 const TOKENS_MAX: usize = 2;
 const BACK_MINS: u32 = 60;
@@ -70,7 +69,7 @@ pub(crate) struct Moves {
 
 impl Detector for MovedToken {
     const ABOUT: About = About {
-        name: NAME,
+        name: "moved_token",
         version: 2,
         doc: "a token that is used from two places in turn",
         source: include_str!("moved_token.rs"),
@@ -101,7 +100,7 @@ impl Detector for MovedToken {
     }
 
     #[inline]
-    fn learn(state: &mut Moves, seen: &Seen<'_>, score: f64) -> Option<()> {
+    fn learn(state: &mut Moves, seen: &Seen<'_>, spoke: bool) -> Option<()> {
         let key = key(seen)?;
         let place = place(seen);
         if !state.tokens.iter().any(|token| token.key == key) {
@@ -112,10 +111,10 @@ impl Detector for MovedToken {
             return None;
         }
         let token = state.tokens.iter_mut().find(|token| token.key == key)?;
-        token.told |= score > 0.0 && score >= seen.threshold(NAME);
+        token.told |= spoke;
         if place.apart(token.at) {
-            let returned = token.returns(place, minute(seen)) && !token.told;
-            (token.before, token.at, token.moved) = (token.at, place, minute(seen));
+            let returned = token.returns(place, seen.minute()) && !token.told;
+            (token.before, token.at, token.moved) = (token.at, place, seen.minute());
             state.moves = state.moves.saturating_add(u32::from(returned));
         }
         None
@@ -128,7 +127,7 @@ impl Moves {
         let key = key(seen)?;
         let token = self.tokens.iter().find(|token| token.key == key && token.moved != 0 && !token.told)?;
         let place = place(seen);
-        if seen.evidence.history != History::Own || !token.returns(place, minute(seen)) {
+        if seen.evidence.history != History::Own || !token.returns(place, seen.minute()) {
             return None;
         }
         // One of the two networks is the agent's own, the other the stranger's.
@@ -201,10 +200,6 @@ fn place(seen: &Seen<'_>) -> Place {
 #[inline]
 fn print(text: &str) -> u32 {
     quick(text) as u32
-}
-
-fn minute(seen: &Seen<'_>) -> u32 {
-    u32::try_from(seen.row.time / MINUTE_MICROS).unwrap_or_default()
 }
 
 /// The /16 of an IPv4 address, the /48 of an IPv6 one, as it is written.

@@ -23,7 +23,6 @@ use crate::rhythm::{Excess, Rhythm, Series};
 
 pub(super) struct Rate;
 
-const NAME: &str = "rate";
 const QUANTITIES: [(&str, &str); 4] =
     [("calls", "calls"), ("failures", "failed calls"), ("data", "records or kB"), ("cost", "of cost")];
 /// An agent's hours before its rhythm says anything.
@@ -43,7 +42,7 @@ pub(crate) struct Rates {
 
 impl Detector for Rate {
     const ABOUT: About = About {
-        name: NAME,
+        name: "rate",
         version: 1,
         doc: "more calls, failures, data or cost than is usual for this agent at this hour",
         source: include_str!("rate.rs"),
@@ -70,9 +69,9 @@ impl Detector for Rate {
     }
 
     #[inline]
-    fn learn(state: &mut Rates, seen: &Seen<'_>, bits: f64) -> Option<()> {
+    fn learn(state: &mut Rates, seen: &Seen<'_>, spoke: bool) -> Option<()> {
         let minute = minute(seen, state);
-        if bits > 0.0 && bits >= seen.threshold(NAME) {
+        if spoke {
             state.burst = minute + BURST_MINUTES;
         }
         state.rhythm.pass(minute, &mut state.series);

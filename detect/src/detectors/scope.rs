@@ -61,7 +61,7 @@ impl Detector for Scope {
     }
 
     #[inline]
-    fn learn(state: &mut Told, seen: &Seen<'_>, _: f64) -> Option<u32> {
+    fn learn(state: &mut Told, seen: &Seen<'_>, _: bool) -> Option<u32> {
         if !states_both(seen) || excess(seen).is_some() {
             return None;
         }

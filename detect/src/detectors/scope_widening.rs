@@ -58,7 +58,7 @@ impl Detector for ScopeWidening {
     }
 
     #[inline]
-    fn learn(state: &mut Held, seen: &Seen<'_>, _: f64) -> Option<Vec<u32>> {
+    fn learn(state: &mut Held, seen: &Seen<'_>, _: bool) -> Option<Vec<u32>> {
         let (list, hour) = (list(seen)?, seen.hour());
         if list == state.last && hour <= state.hour {
             return None;

@@ -63,7 +63,7 @@ impl Detector for SharedCredential {
 
     #[inline]
     fn score(state: &Noted, shared: &Self::Shared, seen: &Seen<'_>) -> f64 {
-        let quarter = minute(seen) / 15;
+        let quarter = seen.minute() / 15;
         // What was looked at in this quarter of an hour is not looked at again.
         let new = |(key, _): &(u64, &str)| !state.0.contains(&(*key as u32, quarter));
         let any = keys(seen).iter().flatten().any(new) || seen.flag(CONFLICT);
@@ -78,8 +78,8 @@ impl Detector for SharedCredential {
     }
 
     #[inline]
-    fn learn(state: &mut Noted, seen: &Seen<'_>, _: f64) -> Option<Self::Note> {
-        let now = minute(seen);
+    fn learn(state: &mut Noted, seen: &Seen<'_>, _: bool) -> Option<Self::Note> {
+        let now = seen.minute();
         let mut note = None;
         for (key, what) in keys(seen).into_iter().flatten() {
             let noted = (key as u32, now / 15);
@@ -123,7 +123,7 @@ impl Hand {
 /// The token or credential of this call that is another agent's.
 #[inline]
 fn found(Hands(shared): &Hands, seen: &Seen<'_>) -> Option<(u64, &'static str)> {
-    let (me, now) = (seen.agent as u32, minute(seen));
+    let (me, now) = (seen.agent as u32, seen.minute());
     let anothers = |(key, what): &(u64, &str)| {
         shared.get(key).is_some_and(|hand| {
             let own = *what == "token" || hand.is_own();
@@ -138,8 +138,4 @@ fn keys(seen: &Seen<'_>) -> [Option<(u64, &'static str)>; 2] {
     let source = quick(seen.row.events.source.value(seen.row.at));
     let [token, credential] = seen.shown;
     [token.map(|key| (mix(source, key), "token")), credential.map(|key| (mix(source, key), "credential"))]
-}
-
-fn minute(seen: &Seen<'_>) -> u32 {
-    u32::try_from(seen.row.time / MINUTE_MICROS).unwrap_or_default()
 }

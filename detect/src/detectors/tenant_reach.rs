@@ -58,7 +58,7 @@ impl Detector for TenantReach {
     }
 
     #[inline]
-    fn learn(state: &mut Values, seen: &Seen<'_>, _: f64) -> Option<Vec<u32>> {
+    fn learn(state: &mut Values, seen: &Seen<'_>, _: bool) -> Option<Vec<u32>> {
         let name = seen.print(Of::Organization, reached(seen)?);
         state.learn(std::iter::once(name), seen.row.time)
     }

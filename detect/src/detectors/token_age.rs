@@ -20,7 +20,6 @@ use crate::lengths::{Lengths, minutes, words};
 
 pub(super) struct TokenAge;
 
-const NAME: &str = "token_age";
 const TIMES: u32 = 4;
 
 /// Ages of an agent's tokens, and by their time of issue the newest and the last that raised an alert.
@@ -33,7 +32,7 @@ pub(crate) struct Ages {
 
 impl Detector for TokenAge {
     const ABOUT: About = About {
-        name: NAME,
+        name: "token_age",
         version: 1,
         doc: "a token far older than the agent's tokens ever are",
         source: include_str!("token_age.rs"),
@@ -59,12 +58,12 @@ impl Detector for TokenAge {
     }
 
     #[inline]
-    fn learn(state: &mut Ages, seen: &Seen<'_>, score: f64) -> Option<()> {
+    fn learn(state: &mut Ages, seen: &Seen<'_>, spoke: bool) -> Option<()> {
         let (issued, age) = age(seen)?;
         if issued == state.told {
             return None;
         }
-        if score > 0.0 && score >= seen.threshold(NAME) {
+        if spoke {
             state.told = issued;
         } else if issued != state.newest {
             state.newest = issued;

@@ -55,7 +55,7 @@ impl Detector for TokenDead {
     }
 
     #[inline]
-    fn learn(_: &mut (), seen: &Seen<'_>, _: f64) -> Option<(u64, i64)> {
+    fn learn(_: &mut (), seen: &Seen<'_>, _: bool) -> Option<(u64, i64)> {
         if !revokes(seen) || !seen.let_through() {
             return None;
         }

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use benches::thread_time;
+use benches::measure::thread_time;
 use detect::{Config, Engine};
 use schemas::{AlertRow, EventRow, event};
 
