@@ -6,15 +6,20 @@
 use serde::{Deserialize, Serialize};
 
 use crate::detectors::States;
-use crate::habits::{Call, Habits, Recent};
-use crate::session::{CALLS_MAX, Session};
+use crate::habits::{Call, Habits, Keys, Recent};
+use crate::impact::HARM;
+use crate::row::Row;
+use crate::session::{Buffers, CALLS_MAX, Odd, Session};
 
 const SLOTS_MAX: u32 = 256;
 pub(crate) const ACTIONS_MAX: usize = 64;
 const NAME_CHARS_MAX: usize = 64;
 const SESSIONS_MAX: usize = 4;
-const RAISED_MAX: usize = 16;
+const RAISED_MAX: usize = 8;
 const HELD_MAX: usize = 4;
+/// Calls of all its open sessions, and of all that are held back.
+const OPEN_CALLS_MAX: usize = 80;
+const HELD_CALLS_MAX: usize = CALLS_MAX;
 /// How many ordinary sessions a dismissed alert counts for.
 const DISMISSED_WEIGHT: u32 = 3;
 
@@ -41,6 +46,9 @@ pub(crate) struct Agent {
     /// What each detector remembers of it; a snapshot keeps it apart.
     #[serde(skip)]
     pub(crate) states: States,
+    /// It is in the list of those whose sessions will be left alone.
+    #[serde(skip)]
+    pub(crate) is_due: bool,
 }
 
 /// A session, or part of one, with odd calls: learned when it turns out to be the agent's own way, else dropped.
@@ -49,7 +57,7 @@ pub(crate) struct Held {
     pub(crate) job: u64,
     pub(crate) lead: Recent,
     pub(crate) calls: Vec<Call>,
-    pub(crate) odd: Vec<u64>,
+    pub(crate) odd: Odd,
     /// For whom it was odd ([`Agent::stands_for`]).
     pub(crate) who: u64,
     pub(crate) since: i64,
@@ -92,6 +100,7 @@ impl Agent {
             raised: Vec::new(),
             held: Vec::new(),
             states: States::default(),
+            is_due: false,
         }
     }
 
@@ -105,12 +114,16 @@ impl Agent {
         }
     }
 
-    /// Holds a session back; the oldest gives way unlearned.
-    pub(crate) fn hold(&mut self, held: Held) {
-        if self.held.len() == HELD_MAX {
+    /// Holds a session back; the oldest give way unlearned.
+    pub(crate) fn hold(&mut self, mut held: Held) {
+        held.calls.shrink_to_fit();
+        self.held.push(held);
+        while self.held.len() > HELD_MAX
+            || self.held.iter().map(|held| held.calls.len()).sum::<usize>() > HELD_CALLS_MAX
+        {
             self.held.remove(0);
         }
-        self.held.push(held);
+        self.held.shrink_to_fit();
     }
 
     /// Remembers the name that a record gives.
@@ -134,26 +147,40 @@ impl Agent {
         job: u64,
         time: i64,
         idle: i64,
-        mut ended: impl FnMut(&mut Self, Session),
+        buffers: &mut Buffers,
+        mut ended: impl FnMut(&mut Self, &mut Buffers, Session),
     ) {
         if let Some(at) = self.open.iter().position(|session| session.key == key) {
             if time - self.open[at].last <= idle {
                 return self.open[at..].rotate_left(1);
             }
             let session = self.open.remove(at);
-            ended(self, session);
+            ended(self, buffers, session);
         } else if self.open.len() == SESSIONS_MAX {
             let oldest = self.open.remove(0);
-            ended(self, oldest);
+            ended(self, buffers, oldest);
         }
-        self.open.push(Session::new(key, job, time));
+        self.open.reserve_exact(1);
+        self.open.push(Session::new(key, job, time, buffers));
+    }
+
+    /// The open session that is to be learned in part: the newest once it is full, the longest where all together are.
+    #[inline]
+    pub(crate) fn full(&self) -> Option<usize> {
+        let calls = |session: &Session| session.calls.len();
+        let newest = self.open.len().checked_sub(1)?;
+        if calls(&self.open[newest]) == CALLS_MAX {
+            return Some(newest);
+        }
+        let all_are = newest > 0 && self.open.iter().map(calls).sum::<usize>() > OPEN_CALLS_MAX;
+        all_are.then(|| (0..=newest).max_by_key(|at| calls(&self.open[*at])).unwrap_or(newest))
     }
 
     /// Learns calls of a session. The result has a bit set for each call that was the agent's first of its action.
-    pub(crate) fn learn(&mut self, lead: Recent, calls: &[Call]) -> u64 {
+    pub(crate) fn learn(&mut self, lead: Recent, calls: &[Call], buffers: &mut Buffers) -> u64 {
         assert!(calls.len() <= CALLS_MAX, "a part of a session fits the set of first calls");
         self.sessions = self.sessions.saturating_add(1);
-        self.habits.learn(lead, calls);
+        self.habits.learn(lead, calls, &mut buffers.keys);
         let mut firsts = 0;
         for (i, call) in calls.iter().enumerate() {
             if calls[..i].iter().all(|before| before.action != call.action) && self.note_done(call.action, 1) {
@@ -174,6 +201,9 @@ impl Agent {
             let rarest = (0..ACTIONS_MAX).min_by_key(|&i| self.actions[i].sessions).expect("the list is full");
             self.actions.remove(rarest);
         }
+        if self.actions.len() == self.actions.capacity() {
+            self.actions.reserve_exact(4);
+        }
         self.actions.push(Done { action, sessions });
         true
     }
@@ -188,6 +218,7 @@ impl Agent {
         if self.raised.len() == RAISED_MAX {
             self.raised.remove(0);
         }
+        self.raised.reserve_exact(1);
         self.raised.push(raised);
     }
 
@@ -224,12 +255,42 @@ impl Agent {
             && self.held.iter().all(|h| h.calls.len() <= CALLS_MAX)
     }
 
-    /// Reads what judging will read first; the value says nothing.
+    /// The open session that a call belongs to.
     #[inline]
-    pub(crate) fn warm(&self) -> usize {
-        let session = self.open.last().map_or(0, Session::warm);
-        let action = self.actions.first().map_or(0, |done| done.action as usize);
-        self.key as usize ^ self.last as usize ^ self.held.len() ^ session ^ action ^ self.states.warm()
+    fn place(&self, key: u64, time: i64, idle: i64) -> Option<&Session> {
+        self.open.iter().rfind(|session| session.key == key).filter(|session| time - session.last <= idle)
+    }
+
+    /// Reads what lies in the agent itself, so that it comes from memory ahead of the call; the value says nothing.
+    #[inline]
+    pub(crate) fn warm(&self) -> u64 {
+        let lists = self.held.len() ^ self.name.len() ^ self.open.len() ^ self.actions.len();
+        self.tenant ^ self.cohort ^ (lists ^ self.states.warm()) as u64
+    }
+
+    /// Then what it points to: its sessions and actions.
+    #[inline]
+    pub(crate) fn warm_near(&self) -> u64 {
+        let actions = self.actions.iter().step_by(4).fold(0, |sum, done| sum ^ done.action);
+        self.open.iter().fold(actions, |sum, session| sum ^ session.warm()) ^ self.states.warm_near() as u64
+    }
+
+    /// Then what these point to: the session's last call, and the habits that are asked for or, where it ends, all.
+    #[inline]
+    pub(crate) fn warm_far(&self, row: &Row, idle: i64) -> u64 {
+        match self.place(row.session, row.time, idle) {
+            Some(session) if row.impact >= HARM => {
+                session.warm_far() ^ self.habits.warm(&Keys::new(session.recent, row.call))
+            }
+            Some(session) => session.warm_far(),
+            None => self.warm_end(),
+        }
+    }
+
+    /// The same where sessions are known to end.
+    #[inline]
+    pub(crate) fn warm_end(&self) -> u64 {
+        self.open.iter().fold(self.habits.table.warm(), |sum, session| sum ^ session.warm_far())
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -238,14 +299,10 @@ impl Agent {
             + self.habits.table.bytes()
             + self.actions.capacity() * size_of::<Done>()
             + self.raised.capacity() * size_of::<Raised>()
+            + self.open.capacity() * size_of::<Session>()
             + self.open.iter().map(Session::bytes).sum::<usize>()
-            + self.held.iter().map(Held::bytes).sum::<usize>()
+            + self.held.capacity() * size_of::<Held>()
+            + self.held.iter().map(|held| held.calls.capacity() * size_of::<Call>()).sum::<usize>()
             + self.states.bytes()
-    }
-}
-
-impl Held {
-    fn bytes(&self) -> usize {
-        size_of::<Self>() + self.calls.capacity() * size_of::<Call>() + self.odd.capacity() * size_of::<u64>()
     }
 }

@@ -10,8 +10,9 @@ use crate::engine::{MINUTE_MICROS, text};
 use crate::evidence::{Evidence, History};
 use crate::explain::Case;
 use crate::impact::GRAVE;
+use crate::row::Row;
 use crate::session::EVENTS_MAX;
-use crate::shard::{Row, Surroundings};
+use crate::shard::Surroundings;
 use crate::symbol::Symbols;
 use crate::tenant::Tenant;
 
@@ -74,9 +75,10 @@ fn describe(
     let case = Case {
         who: if agent.name.is_empty() { agent_id } else { &agent.name },
         action: symbols.name_or(row.call.action, action),
-        effect: events.effect.value(at),
+        effect: row.effect,
         outcome: events.outcome.value(at),
         call: row.call,
+        resources: &row.resources(),
         recent: *recent,
         time: row.time,
         evidence,

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Agents remembered. Past it an eighth is forgotten at once: first those without enough history, then the longest idle.
+    /// Agents remembered, a 64th of them in each partition of the log. Past it an eighth of a partition's is forgotten at once:
+    /// first those without enough history, then the longest idle.
     pub agents_max: usize,
     /// Cohorts (owners, else sources) remembered, all tenants together; an agent of a later one is compared with its tenant only.
     pub cohorts_max: usize,
@@ -84,7 +85,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
-            agents_max: 100_000,
+            agents_max: 131_072,
             cohorts_max: 4_096,
             names_max: 65_536,
             pending_calls_max: 1 << 20,

@@ -7,15 +7,17 @@
 //! Between ticks a shard reads the tenants and never writes them, and no shard sees another: so the alerts are the same for
 //! any number of threads. They come out in the order of the rows.
 
+use std::iter::{once, repeat_with};
+
 use arrow::array::{Array, RecordBatch, StringArray};
 use schemas::{AlertRow, Events, SchemaError};
 use serde_json::Value;
 
 use crate::Config;
-use crate::agent::Agent;
 use crate::detectors::{DETECTORS, Order};
 use crate::evidence::Evidence;
 use crate::hash::{Keyed, Map, Of, map, mix};
+use crate::row::{Reader, Row, session_key, session_of_token};
 use crate::shard::{Shard, Surroundings};
 use crate::tenant::Tenant;
 
@@ -25,6 +27,8 @@ pub(crate) const DAY_MICROS: i64 = 1_440 * MINUTE_MICROS;
 pub(crate) const SHARDS: usize = 64;
 /// Batches of fewer rows are judged on the caller's thread.
 const PARALLEL_ROWS_MIN: usize = 256;
+/// Rows that are cut out of their columns at once, a thread: what was cut stays near until it is judged.
+const PART_ROWS: usize = 1_024;
 
 /// Detection over the rows and ticks of a log.
 pub struct Engine {
@@ -35,9 +39,10 @@ pub struct Engine {
     pub(crate) tenants: Map<Tenant>,
     /// What a tenant is until the tick after its first row.
     new_tenant: Tenant,
-    threads: usize,
-    /// Rows of the batch at hand, a shard.
-    rows: Vec<Vec<u32>>,
+    /// One a thread.
+    readers: Vec<Reader>,
+    /// Numbers of the rows at hand, a shard.
+    mine: Vec<Vec<u32>>,
 }
 
 impl Engine {
@@ -49,14 +54,14 @@ impl Engine {
             shards: (0..SHARDS).map(|_| Shard::new(config)).collect(),
             tenants: map(),
             new_tenant: Tenant::new("", config),
-            threads: 1,
-            rows: vec![Vec::new(); SHARDS],
+            readers: vec![Reader::default()],
+            mine: vec![Vec::new(); SHARDS],
         }
     }
 
     /// Judges large batches on so many threads. The alerts do not depend on it.
     pub fn with_threads(mut self, threads: usize) -> Self {
-        self.threads = threads.clamp(1, SHARDS);
+        self.readers.resize_with(threads.clamp(1, SHARDS), Reader::default);
         self
     }
 
@@ -82,17 +87,36 @@ impl Engine {
         scored: Option<&mut Vec<Scored>>,
     ) -> Result<(), SchemaError> {
         let events = Events::new(batch)?;
-        self.rows.iter_mut().for_each(Vec::clear);
-        for at in 0..batch.num_rows() {
-            if text(events.agent_id, at).is_some() {
-                let partition = events.log_partition.value(at).rem_euclid(SHARDS as i32) as usize;
-                self.rows[partition].push(at as u32);
+        let Engine { config, keyed, rules_digest, shards, tenants, new_tenant, readers, mine } = self;
+        let around = Surroundings { config, keyed: *keyed, rules_digest, tenants, new_tenant, tell: scored.is_some() };
+        let readers = if batch.num_rows() < PARALLEL_ROWS_MIN { &mut readers[..1] } else { readers };
+        let mut found = Found::default();
+        let numbers: Vec<usize> = (0..batch.num_rows()).collect();
+        let mut rows: Vec<Row> = Vec::with_capacity(PART_ROWS.min(numbers.len()));
+        for part in numbers.chunks(PART_ROWS * readers.len()) {
+            rows.clear();
+            let parts = part.chunks(part.len().div_ceil(readers.len())).zip(readers.iter_mut());
+            let room = std::mem::take(&mut rows);
+            let cut = side_by_side(parts.zip(once(room).chain(repeat_with(Vec::new))), |((part, reader), mut rows)| {
+                reader.read_all(around.config, around.keyed, &events, part, &mut rows);
+                rows
+            });
+            rows = cut.into_iter().reduce(joined).unwrap_or_default();
+            mine.iter_mut().for_each(Vec::clear);
+            for (number, row) in (0..).zip(&rows) {
+                mine[events.log_partition.value(row.at).rem_euclid(SHARDS as i32) as usize].push(number);
+            }
+            let each = SHARDS.div_ceil(readers.len());
+            for mut one in side_by_side(shards.chunks_mut(each).zip(mine.chunks(each)), |(shards, mine)| {
+                let mut found = Found::default();
+                let busy = shards.iter_mut().zip(mine).filter(|(_, mine)| !mine.is_empty());
+                busy.for_each(|(shard, mine)| shard.observe(&around, &rows, mine, &mut found));
+                found
+            }) {
+                found.alerts.append(&mut one.alerts);
+                found.scored.append(&mut one.scored);
             }
         }
-        let Engine { config, keyed, rules_digest, shards, tenants, new_tenant, threads, rows } = self;
-        let around = Surroundings { config, keyed: *keyed, rules_digest, tenants, new_tenant, tell: scored.is_some() };
-        let threads = if batch.num_rows() < PARALLEL_ROWS_MIN { 1 } else { *threads };
-        let mut found = run(shards, rows, threads, |shard, rows, found| shard.observe(&around, &events, rows, found));
         found.alerts.sort_by_key(|(row, detector, _)| (*row, *detector));
         alerts.extend(found.alerts.into_iter().map(|(_, _, alert)| alert));
         if let Some(scored) = scored {
@@ -110,14 +134,14 @@ impl Engine {
             shard.sweep(config, time_micros, number);
         }
         let mut room = config.cohorts_max.saturating_sub(tenants.values().map(Tenant::groups).sum());
-        let mut changed: Vec<u64> = Vec::new();
+        let (mut changed, mut keys): (Vec<u64>, _) = Default::default();
         for shard in shards.iter_mut() {
             // The order decides who gets the last cohorts.
-            let mut pending: Vec<(u64, _)> = shard.pending.drain().collect();
-            pending.sort_unstable_by_key(|(key, _)| *key);
-            for (key, pending) in pending {
+            let mut waiting: Vec<_> = shard.pending.iter_mut().filter(|(_, pending)| !pending.is_empty()).collect();
+            waiting.sort_unstable_by_key(|(key, _)| **key);
+            for (&key, pending) in waiting {
                 let tenant = tenants.entry(key).or_insert_with(|| Tenant::new(&pending.tenant, config));
-                room = room.saturating_sub(tenant.fold(config, pending, room, time_micros));
+                room = room.saturating_sub(tenant.fold(config, pending, room, time_micros, &mut keys));
                 changed.push(key);
             }
         }
@@ -160,8 +184,10 @@ impl Engine {
         }
         drop(agents);
         if let (Some(session), Some(agent_id)) = (field("drop_session"), field("agent")) {
-            let (key, session) = (self.keyed.of(Of::Agent, tenant, agent_id), self.keyed.of(Of::Session, 0, session));
-            return self.shards.iter_mut().any(|shard| shard.drop_session(key, session));
+            let key = self.keyed.of(Of::Agent, tenant, agent_id);
+            let by_token = session_of_token(self.keyed.of(Of::Credential, 0, session));
+            let sessions = [session_key(self.keyed, session), by_token];
+            return self.shards.iter_mut().any(|shard| shard.drop_session(key, sessions));
         }
         if let Some(agent_id) = field("reset_agent") {
             let key = self.keyed.of(Of::Agent, tenant, agent_id);
@@ -202,7 +228,7 @@ impl Engine {
 
     /// Memory of all agents, and of the largest, in bytes.
     pub fn agent_bytes(&self) -> (usize, usize) {
-        let bytes = || self.shards.iter().flat_map(|shard| shard.agents.values()).map(Agent::bytes);
+        let bytes = || self.shards.iter().flat_map(|shard| shard.agents.values()).map(|agent| agent.bytes());
         (bytes().sum(), bytes().max().unwrap_or(0))
     }
 }
@@ -225,33 +251,22 @@ pub struct Scored {
     pub bits: [f64; DETECTORS.len()],
 }
 
-/// Calls `f` with each shard that has rows, on so many threads.
-fn run(
-    shards: &mut [Shard],
-    rows: &[Vec<u32>],
-    threads: usize,
-    f: impl Fn(&mut Shard, &[u32], &mut Found) + Sync,
-) -> Found {
-    let work = |shards: &mut [Shard], rows: &[Vec<u32>]| {
-        let mut found = Found::default();
-        let busy = shards.iter_mut().zip(rows).filter(|(_, rows)| !rows.is_empty());
-        busy.for_each(|(shard, rows)| f(shard, rows, &mut found));
-        found
-    };
-    if threads == 1 {
-        return work(shards, rows);
+/// Does `work` with each part, each on a thread of its own where there are several.
+fn side_by_side<P: Send, T: Send>(parts: impl Iterator<Item = P>, work: impl Fn(P) -> T + Sync) -> Vec<T> {
+    let mut parts: Vec<P> = parts.collect();
+    if parts.len() <= 1 {
+        return parts.pop().map(work).into_iter().collect();
     }
-    let each = shards.len().div_ceil(threads);
     std::thread::scope(|scope| {
-        let parts = shards.chunks_mut(each).zip(rows.chunks(each));
-        let threads: Vec<_> = parts.map(|(shards, rows)| scope.spawn(|| work(shards, rows))).collect();
-        let mut all = Found::default();
-        for mut found in threads.into_iter().map(|thread| thread.join().expect("judging does not panic")) {
-            all.alerts.append(&mut found.alerts);
-            all.scored.append(&mut found.scored);
-        }
-        all
+        let work = &work;
+        let threads: Vec<_> = parts.into_iter().map(|part| scope.spawn(move || work(part))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("judging does not panic")).collect()
     })
+}
+
+fn joined<T>(mut all: Vec<T>, mut more: Vec<T>) -> Vec<T> {
+    all.append(&mut more);
+    all
 }
 
 /// The rules by which an alert was raised: configuration, detectors, catalogue.

@@ -21,6 +21,8 @@ pub struct Case<'a> {
     pub(crate) effect: &'a str,
     pub(crate) outcome: &'a str,
     pub(crate) call: Call,
+    /// What its resources are called.
+    pub(crate) resources: &'a [String],
     pub(crate) recent: Recent,
     pub(crate) time: i64,
     pub(crate) evidence: &'a Evidence,
@@ -52,17 +54,13 @@ impl Case<'_> {
 
     /// How often this action met its resources: the rarest of them.
     pub fn meets(&self) -> String {
-        let times = |resource: u64| self.agent.habits.times_on(self.call.action, resource);
-        let rarest = self.resources().map(|resource| (times(resource), resource)).min_by_key(|(times, _)| *times);
-        match rarest {
+        let times = |resource| self.agent.habits.times_on(self.call.action, resource);
+        let named = self.call.resources.into_iter().filter(|resource| *resource != 0).map(times).zip(self.resources);
+        match named.min_by_key(|(times, _)| *times) {
             None => "no resource named".to_owned(),
-            Some((0, resource)) => format!("never on {}", self.symbols.name(resource)),
-            Some((times, resource)) => format!("on {} {times} times", self.symbols.name(resource)),
+            Some((0, resource)) => format!("never on {resource}"),
+            Some((times, resource)) => format!("on {resource} {times} times"),
         }
-    }
-
-    fn resources(&self) -> impl Iterator<Item = u64> {
-        self.call.resources.into_iter().filter(|resource| *resource != 0)
     }
 
     /// What the bits were multiplied with.
@@ -124,8 +122,10 @@ impl Case<'_> {
     }
 
     fn happened(&self) -> String {
-        let names: Vec<&str> = self.resources().map(|resource| self.symbols.name(resource)).collect();
-        let on = if names.is_empty() { String::new() } else { format!(" on {}", names.join(", ")) };
+        let on = match self.resources {
+            [] => String::new(),
+            names => format!(" on {}", names.join(", ")),
+        };
         let before = self.before();
         let after = if before.is_empty() { String::new() } else { format!(", right after {before}") };
         format!("Now it did {}{on} ({}, {}){after}. ", self.action, self.effect, self.outcome)

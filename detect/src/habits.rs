@@ -10,6 +10,8 @@
 //! A session counts once what it did often, so that no session can teach more than one. All counts of a level live in one
 //! [`Table`], so that they fade together and memory is fixed.
 
+use std::hint::black_box;
+
 use serde::{Deserialize, Serialize};
 
 use crate::hash::mix;
@@ -33,17 +35,17 @@ const SINGLES_PRIOR: f64 = 0.25;
 /// Resources of one call that are told apart (the recipients of a message); a call with more of them counts the first.
 pub(crate) const RESOURCES_MAX: usize = 3;
 
-/// One call: fingerprints of action and resources (0: none).
+/// One call: fingerprints of action and resources (0: none). Two resources of an installation share one once in 2^32 pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Call {
     pub(crate) action: u64,
-    pub(crate) resources: [u64; RESOURCES_MAX],
+    pub(crate) resources: [u32; RESOURCES_MAX],
 }
 
 impl Call {
     /// What is compared across agents: the action together with all its resources.
     pub(crate) fn key(&self) -> u64 {
-        self.resources.iter().filter(|r| **r != 0).fold(self.action, |key, resource| mix(key, *resource))
+        self.resources.iter().filter(|r| **r != 0).fold(self.action, |key, resource| mix(key, u64::from(*resource)))
     }
 }
 
@@ -71,6 +73,7 @@ impl Recent {
 }
 
 /// A call with the keys under which every level counts it.
+#[derive(Clone, Debug)]
 pub(crate) struct Keys {
     contexts: [u64; 4],
     follows: [u64; 4],
@@ -84,7 +87,7 @@ impl Keys {
     pub(crate) fn new(recent: Recent, call: Call) -> Self {
         let contexts = recent.contexts();
         let on = mix(ON, call.action);
-        let on_resources = call.resources.map(|resource| if resource == 0 { 0 } else { mix(on, resource) });
+        let on_resources = call.resources.map(|resource| if resource == 0 { 0 } else { mix(on, u64::from(resource)) });
         Keys {
             contexts,
             follows: contexts.map(|key| mix(key, call.action)),
@@ -124,6 +127,14 @@ pub(crate) struct Habits {
 impl Habits {
     pub(crate) fn new(slots_max: u32) -> Self {
         Habits { table: Table::new(slots_max) }
+    }
+
+    /// Reads what refining will read; the value says nothing.
+    #[inline]
+    pub(crate) fn warm(&self, keys: &Keys) -> u64 {
+        let add = |sum, key: &u64| sum ^ self.table.warm_at(*key);
+        let contexts = keys.contexts.iter().chain(&keys.follows).fold(self.table.warm_at(SESSIONS), add);
+        keys.on_resources.iter().chain([&keys.with, &keys.on]).fold(contexts, add)
     }
 
     /// Refines `odds` by what this level has seen.
@@ -166,28 +177,31 @@ impl Habits {
         true
     }
 
-    /// Learns the calls of a session, which follow `recent`.
-    pub(crate) fn learn(&mut self, mut recent: Recent, calls: &[Call]) {
-        self.table.add(SESSIONS, 1);
-        let mut learned: Vec<Keys> = Vec::with_capacity(calls.len());
+    /// Learns the calls of a session, which follow `recent`; `keys` is room to work in.
+    pub(crate) fn learn(&mut self, mut recent: Recent, calls: &[Call], keys: &mut Vec<Keys>) {
+        keys.clear();
         for call in calls {
-            let keys = Keys::new(recent, *call);
+            keys.push(Keys::new(recent, *call));
             recent.push(call.action);
-            let same = || learned.iter().filter(|before| before.with == keys.with);
+        }
+        // A large table is far: its slots are asked for together, and not one after the other.
+        black_box(keys.iter().fold(0, |sum, keys| sum ^ self.warm(keys)));
+        self.table.add(SESSIONS, 1);
+        for (i, call) in keys.iter().enumerate() {
+            let same = || keys[..i].iter().filter(|before| before.with == call.with);
             if same().next().is_none() {
-                self.table.add(keys.with, 1);
+                self.table.add(call.with, 1);
             }
-            for (k, context) in keys.contexts.into_iter().enumerate().filter(|(_, context)| *context != 0) {
+            for (k, context) in call.contexts.into_iter().enumerate().filter(|(_, context)| *context != 0) {
                 if same().all(|before| before.contexts[k] != context) {
-                    self.follow(context, keys.follows[k], 1);
+                    self.follow(context, call.follows[k], 1);
                 }
             }
-            for on_resource in keys.on_resources.into_iter().filter(|key| *key != 0) {
+            for on_resource in call.on_resources.into_iter().filter(|key| *key != 0) {
                 if same().all(|before| !before.on_resources.contains(&on_resource)) {
-                    self.meet(keys.on, on_resource, 1);
+                    self.meet(call.on, on_resource, 1);
                 }
             }
-            learned.push(keys);
         }
     }
 
@@ -237,8 +251,8 @@ impl Habits {
     }
 
     /// In how many sessions the call's action met a resource.
-    pub(crate) fn times_on(&self, action: u64, resource: u64) -> u32 {
-        self.table.get(mix(mix(ON, action), resource)).count
+    pub(crate) fn times_on(&self, action: u64, resource: u32) -> u32 {
+        self.table.get(mix(mix(ON, action), u64::from(resource))).count
     }
 
     /// Sessions learned (recent ones, once the counts have been halved).
@@ -251,7 +265,7 @@ impl Habits {
 mod tests {
     use super::*;
 
-    fn call(action: u64, resource: u64) -> Call {
+    fn call(action: u64, resource: u32) -> Call {
         Call { action, resources: [resource, 0, 0] }
     }
 
@@ -265,7 +279,7 @@ mod tests {
     fn the_usual_is_cheap_and_the_new_dear() {
         let mut habits = Habits::new(256);
         let (list, get) = (call(10, 7), call(11, 8));
-        (0..100).for_each(|_| habits.learn(Recent::NONE, &[list, get]));
+        (0..100).for_each(|_| habits.learn(Recent::NONE, &[list, get], &mut Vec::new()));
         let after_list = Recent([10, START, 0]);
         let usual = bits(&habits, after_list, get);
         assert!(usual.iter().all(|bits| *bits < 0.2), "{usual:?}");
@@ -279,7 +293,7 @@ mod tests {
     #[test]
     fn the_only_one_makes_another_dear_and_a_session_counts_once() {
         let mut habits = Habits::new(256);
-        (0..20).for_each(|_| habits.learn(Recent::NONE, &[call(10, 7), call(10, 7), call(10, 7)]));
+        (0..20).for_each(|_| habits.learn(Recent::NONE, &[call(10, 7); 3], &mut Vec::new()));
         let other = bits(&habits, Recent::NONE, call(10, 5))[2];
         // 20 sessions met one resource: (0 + 0.25 / 4096) / 20.25.
         assert!((other - 18.3).abs() < 0.1, "{other}");
@@ -288,7 +302,7 @@ mod tests {
     #[test]
     fn what_is_always_new_becomes_cheap() {
         let mut habits = Habits::new(256);
-        (0..50).for_each(|i| habits.learn(Recent::NONE, &[call(10, 100 + i)]));
+        (0..50).for_each(|i| habits.learn(Recent::NONE, &[call(10, 100 + i)], &mut Vec::new()));
         assert!(bits(&habits, Recent::NONE, call(10, 5))[2] < 13.1);
     }
 }

@@ -4,8 +4,6 @@
 //! value is the same on every machine and version, so that snapshots travel and replays agree (ahash promises neither;
 //! it is used only for maps whose order nobody sees). Two agents share a 64-bit fingerprint once in 2^64 pairs.
 
-use std::hash::Hasher;
-
 use siphasher::sip::SipHasher13;
 
 /// What a fingerprint is of: equal texts of two kinds have different fingerprints.
@@ -39,19 +37,16 @@ impl Keyed {
     /// The fingerprint of `text` within `scope` (0, or the fingerprint that it belongs to). Never 0, which means "none".
     #[inline]
     pub(crate) fn of(self, kind: Of, scope: u64, text: &str) -> u64 {
-        let mut hasher = SipHasher13::new_with_keys(self.0[0] ^ kind as u64, self.0[1] ^ scope);
-        hasher.write(text.as_bytes());
-        hasher.finish().max(1)
+        SipHasher13::new_with_keys(self.0[0] ^ kind as u64, self.0[1] ^ scope).hash(text.as_bytes()).max(1)
     }
 }
 
 /// A fingerprint that tells texts of one agent apart, without a key: who makes two collide looks like himself.
 #[inline]
 pub(crate) fn quick(text: &str) -> u64 {
-    let mut chunks = text.as_bytes().chunks_exact(8);
-    let word = |bytes: &[u8]| bytes.iter().rev().fold(0u64, |word, byte| word << 8 | u64::from(*byte));
-    let whole = chunks.by_ref().fold(text.len() as u64, |sum, chunk| mix(sum, word(chunk)));
-    mix(whole, word(chunks.remainder()))
+    let (words, rest) = text.as_bytes().as_chunks::<8>();
+    let whole = words.iter().fold(text.len() as u64, |sum, word| mix(sum, u64::from_le_bytes(*word)));
+    mix(whole, rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)))
 }
 
 /// Joins two fingerprints into the key of a pair. Its inputs are keyed already, so mixing well is enough.

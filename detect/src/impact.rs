@@ -69,21 +69,26 @@ pub(crate) fn of_outcome(outcome: &str) -> f64 {
 
 /// Whether a word of `name` is in the list. Words end at other signs and where lower case turns to upper.
 pub(crate) fn is_sensitive(name: &str) -> bool {
-    let mut word = String::new();
-    let mut lower = false;
-    for sign in name.chars().chain([' ']) {
-        if !sign.is_alphanumeric() || (lower && sign.is_uppercase()) {
-            if SENSITIVE.contains(&word.as_str()) {
+    let (mut from, mut lower) = (0, false);
+    for (at, sign) in name.char_indices() {
+        if !sign.is_alphanumeric() {
+            if is_listed(&name[from..at]) {
                 return true;
             }
-            word.clear();
+            from = at + sign.len_utf8();
+        } else if lower && sign.is_uppercase() {
+            if is_listed(&name[from..at]) {
+                return true;
+            }
+            from = at;
         }
         lower = sign.is_lowercase();
-        if sign.is_alphanumeric() {
-            word.extend(sign.to_lowercase());
-        }
     }
-    false
+    is_listed(&name[from..])
+}
+
+fn is_listed(word: &str) -> bool {
+    SENSITIVE.iter().any(|listed| listed.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]

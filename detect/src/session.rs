@@ -8,7 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::detectors::DETECTORS;
-use crate::habits::{Call, Recent};
+use crate::few::Few;
+use crate::habits::{Call, Keys, Recent};
 
 /// Calls kept until they are learned; also the bits of [`Session::firsts`].
 pub(crate) const CALLS_MAX: usize = 64;
@@ -26,23 +27,47 @@ pub(crate) struct Session {
     pub(crate) lead: Recent,
     pub(crate) calls: Vec<Call>,
     /// The newest events, oldest first.
-    pub(crate) event_ids: Vec<u128>,
+    pub(crate) event_ids: Few<u128, EVENTS_MAX>,
     /// Highest score so far, one a detector.
     #[serde(with = "best")]
     pub(crate) best: [f32; DETECTORS.len()],
     /// Calls that were odd ([`Call::key`]).
-    pub(crate) odd: Vec<u64>,
+    pub(crate) odd: Odd,
     pub(crate) alerted: bool,
 }
 
-/// Odd calls of a session that are told apart.
-const ODD_MAX: usize = 4;
+/// Memory that is used again and again, so that sessions come and go without allocating.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    calls: Vec<Vec<Call>>,
+    pub(crate) keys: Vec<Keys>,
+}
+
+/// Buffers kept at most.
+const BUFFERS_MAX: usize = 64;
+
+impl Buffers {
+    fn take(&mut self) -> Vec<Call> {
+        self.calls.pop().unwrap_or_else(|| Vec::with_capacity(8))
+    }
+
+    pub(crate) fn give(&mut self, mut calls: Vec<Call>) {
+        // A large one would stay with small sessions.
+        if self.calls.len() < BUFFERS_MAX && calls.capacity() <= 16 {
+            calls.clear();
+            self.calls.push(calls);
+        }
+    }
+}
+
+/// Odd calls of a session, as far as they are told apart.
+pub(crate) type Odd = Few<u64, 4>;
 
 impl Session {
-    pub(crate) fn new(key: u64, job: u64, time: i64) -> Self {
+    pub(crate) fn new(key: u64, job: u64, time: i64, buffers: &mut Buffers) -> Self {
         let none = Recent::NONE;
-        let best = [0.0; DETECTORS.len()];
-        let (calls, event_ids, odd) = (Vec::with_capacity(8), Vec::with_capacity(8), Vec::new());
+        let (best, event_ids, odd) = ([0.0; DETECTORS.len()], Few::default(), Odd::default());
+        let calls = buffers.take();
         Session { key, last: time, recent: none, job, lead: none, calls, event_ids, best, odd, alerted: false }
     }
 
@@ -54,35 +79,32 @@ impl Session {
     }
 
     pub(crate) fn note_odd(&mut self, call: u64) {
-        if self.odd.len() < ODD_MAX && !self.odd.contains(&call) {
+        if !self.odd.is_full() && !self.odd.contains(&call) {
             self.odd.push(call);
         }
     }
 
-    pub(crate) fn push(&mut self, time: i64, call: Call, event_id: &str) {
+    pub(crate) fn push(&mut self, time: i64, call: Call, event_id: Option<u128>) {
         self.last = self.last.max(time);
         self.recent.push(call.action);
         self.calls.push(call);
-        if self.event_ids.len() == EVENTS_MAX {
-            self.event_ids.remove(0);
-        }
-        // Ids are digests of 32 hex digits; another text could not be shown again as it was, so it is not kept.
-        if let Some(id) = hex(event_id) {
-            self.event_ids.push(id);
-        }
+        event_id.into_iter().for_each(|id| self.event_ids.push(id));
     }
 
     #[inline]
-    pub(crate) fn warm(&self) -> usize {
-        let call = self.calls.last().map_or(0, |call| call.action as usize);
-        call ^ self.event_ids.last().map_or(0, |id| *id as usize) ^ self.odd.len()
+    pub(crate) fn warm(&self) -> u64 {
+        let ids = self.event_ids.len() ^ self.odd.len() ^ self.calls.len();
+        self.key ^ self.best[0].to_bits() as u64 ^ ids as u64 ^ u64::from(self.alerted)
     }
 
+    #[inline]
+    pub(crate) fn warm_far(&self) -> u64 {
+        self.calls.last().map_or(0, |call| call.action) ^ self.event_ids.last().map_or(0, |id| *id as u64)
+    }
+
+    /// Memory beyond its own size.
     pub(crate) fn bytes(&self) -> usize {
-        size_of::<Self>()
-            + self.calls.capacity() * size_of::<Call>()
-            + self.event_ids.capacity() * size_of::<u128>()
-            + self.odd.capacity() * size_of::<u64>()
+        self.calls.capacity() * size_of::<Call>()
     }
 }
 
@@ -101,18 +123,23 @@ mod best {
     }
 }
 
-fn hex(text: &str) -> Option<u128> {
+/// An event's id: a digest of 32 hex digits. Another text could not be shown again as it was, so it is not kept.
+pub(crate) fn hex(text: &str) -> Option<u128> {
     if text.len() != 32 {
         return None;
     }
-    text.bytes().try_fold(0, |id, b| {
-        let digit = match b {
-            b'0'..=b'9' => b - b'0',
-            b'a'..=b'f' => b - b'a' + 10,
-            _ => return None,
-        };
-        Some(id << 4 | u128::from(digit))
-    })
+    let digit = |b| match b {
+        b'0'..=b'9' => b - b'0',
+        b'a'..=b'f' => b - b'a' + 10,
+        _ => 0x80,
+    };
+    let (mut id, mut wrong) = ([0; 16], 0);
+    for (byte, pair) in id.iter_mut().zip(text.as_bytes().as_chunks::<2>().0) {
+        let (high, low) = (digit(pair[0]), digit(pair[1]));
+        wrong |= high | low;
+        *byte = high << 4 | low & 0xf;
+    }
+    (wrong & 0x80 == 0).then(|| u128::from_be_bytes(id))
 }
 
 #[cfg(test)]

@@ -5,22 +5,21 @@
 //! before, so that a call is never judged by itself; one with odd calls is held back until a tick, a verdict, or time says
 //! what it was. Nothing is allocated for a call that is as usual.
 
-use std::borrow::Cow;
-
-use schemas::Events;
-use schemas::table::has;
+use std::collections::BTreeMap;
+use std::hint::black_box;
 
 use crate::Config;
 use crate::agent::{Agent, Held};
 use crate::alert::raise;
-use crate::detectors::{DETECTORS, Seen, shown};
+use crate::detectors::{DETECTORS, Seen};
 use crate::engine::{DAY_MICROS, Found, MINUTE_MICROS, SHARDS, Scored, text};
 use crate::evidence::{Evidence, History};
-use crate::habits::{Call, Keys, Odds, RESOURCES_MAX, Recent};
+use crate::habits::{Call, Keys, Odds, Recent};
 use crate::hash::{Keyed, Map, Of, map};
-use crate::impact::{self, GRAVE, HARM};
-use crate::session::{CALLS_MAX, Session};
-use crate::symbol::{Symbols, normal, template};
+use crate::impact::{GRAVE, HARM};
+use crate::row::Row;
+use crate::session::{Buffers, Session};
+use crate::symbol::Symbols;
 use crate::tenant::{Pending, Tenant};
 
 /// Rows whose agents are asked for together.
@@ -39,38 +38,16 @@ pub(crate) struct Surroundings<'a> {
 
 pub(crate) struct Shard {
     pub(crate) symbols: Symbols,
-    pub(crate) agents: Map<Agent>,
+    pub(crate) agents: Map<Box<Agent>>,
     /// What waits for the next tick, a tenant.
     pub(crate) pending: Map<Pending>,
     /// Agents with sessions that are held back.
     pub(crate) holding: Vec<u64>,
     /// When sessions that were left alone were last ended.
     pub(crate) swept: i64,
-    /// The tenant of the row before: rows of one tenant come together.
-    tenant_before: (String, u64),
-    scratch: Scratch,
-}
-
-/// Texts that are made anew for every row, without allocating.
-#[derive(Default)]
-struct Scratch {
-    keys: Vec<u64>,
-    words: String,
-    resource: String,
-}
-
-/// One row, as far as it is looked at.
-pub(crate) struct Row<'a> {
-    pub(crate) events: &'a Events<'a>,
-    pub(crate) at: usize,
-    pub(crate) time: i64,
-    pub(crate) call: Call,
-    pub(crate) impact: f64,
-    pub(crate) weight: f64,
-    /// The catalogue says that somebody must have approved it.
-    pub(crate) needs_approval: bool,
-    /// The resource was named beforehand, by who asked for the work.
-    pub(crate) intended: bool,
+    /// Agents with open sessions, by the sweep that may end one; each agent once.
+    due: BTreeMap<i64, Vec<u64>>,
+    buffers: Buffers,
 }
 
 impl Shard {
@@ -81,104 +58,74 @@ impl Shard {
             pending: map(),
             holding: Vec::new(),
             swept: 0,
-            tenant_before: Default::default(),
-            scratch: Scratch::default(),
+            due: BTreeMap::new(),
+            buffers: Buffers::default(),
         }
     }
 
-    /// Judges and learns these rows.
-    pub(crate) fn observe(&mut self, around: &Surroundings, events: &Events, rows: &[u32], found: &mut Found) {
-        let mut keys = std::mem::take(&mut self.scratch.keys);
-        for rows in rows.chunks(AHEAD) {
-            keys.clear();
-            for at in rows {
-                let tenant = self.tenant(around.keyed, events.tenant.value(*at as usize));
-                keys.push(around.keyed.of(Of::Agent, tenant, events.agent_id.value(*at as usize)));
+    /// Judges and learns those of the rows that are `mine`.
+    pub(crate) fn observe(&mut self, around: &Surroundings, rows: &[Row], mine: &[u32], found: &mut Found) {
+        let idle = around.config.session_idle_mins * MINUTE_MICROS;
+        for mine in mine.chunks(AHEAD) {
+            let rows = mine.iter().map(|row| &rows[*row as usize]);
+            // Agents lie far apart in memory: asked for together they come together, and not one after the other. What
+            // one step reads tells the next where to read.
+            let mut agents: [Option<(&Row, &Agent)>; AHEAD] = [None; AHEAD];
+            for (agent, row) in agents.iter_mut().zip(rows.clone()) {
+                *agent = self.agents.get(&row.agent).map(|agent| (row, &**agent));
             }
-            // Agents lie far apart in memory: asked for together they come together, and not one after the other.
-            let warm = keys.iter().filter_map(|key| self.agents.get(key)).fold(0, |sum, agent| sum ^ agent.warm());
-            std::hint::black_box(warm);
-            for (at, key) in rows.iter().zip(&keys) {
-                self.row(around, events, *at as usize, *key, found);
-            }
+            let agents = agents.iter().flatten();
+            black_box(agents.clone().fold(0, |sum, (_, agent)| sum ^ agent.warm()));
+            black_box(agents.clone().fold(0, |sum, (_, agent)| sum ^ agent.warm_near()));
+            black_box(agents.fold(0, |sum, (row, agent)| sum ^ agent.warm_far(row, idle)));
+            rows.for_each(|row| self.row(around, row, found));
         }
-        self.scratch.keys = keys;
     }
 
-    fn row(&mut self, around: &Surroundings, events: &Events, at: usize, key: u64, found: &mut Found) {
+    fn row(&mut self, around: &Surroundings, row: &Row, found: &mut Found) {
         let Surroundings { config, keyed, tenants, new_tenant, .. } = *around;
-        let tenant_key = self.tenant(keyed, events.tenant.value(at));
-        let row = self.read(config, keyed, events, at);
-        if !self.agents.contains_key(&key) {
-            self.admit(config, key, tenant_key, row.time);
+        let (events, at) = (row.events, row.at);
+        if !self.agents.contains_key(&row.agent) {
+            self.admit(config, row);
         }
-        let Shard { agents, symbols, pending, holding, .. } = self;
-        let agent = agents.get_mut(&key).expect("the agent was admitted");
-        let pending = pending.entry(tenant_key).or_insert_with(|| Pending::new(events.tenant.value(at)));
-        let tenant = tenants.get(&tenant_key).unwrap_or(new_tenant);
+        let Shard { agents, symbols, pending, holding, due, buffers, .. } = self;
+        let agent = agents.get_mut(&row.agent).expect("the agent was admitted");
+        let pending = pending.entry(row.tenant).or_insert_with(|| Pending::new(events.tenant.value(at)));
+        let tenant = tenants.get(&row.tenant).unwrap_or(new_tenant);
         if let Some(name) = text(events.agent_name, at) {
             agent.call_it(name);
         }
-        join_cohort(config, keyed, agent, pending, tenant_key, events, at);
-        let (session_key, job) = (session_key(keyed, events, at), job_key(keyed, tenant_key, events, at));
+        join_cohort(config, keyed, agent, pending, row);
         let idle = config.session_idle_mins * MINUTE_MICROS;
         let held_before = agent.held.len();
-        let ended = |agent: &mut Agent, session| end(config, agent, pending, session, row.time);
-        agent.session(session_key, job, row.time, idle, ended);
+        let ended =
+            |agent: &mut Agent, buffers: &mut Buffers, session| end(config, agent, pending, buffers, session, row.time);
+        agent.session(row.session, row.job, row.time, idle, buffers, ended);
         agent.last = agent.last.max(row.time);
+        if !std::mem::replace(&mut agent.is_due, true) {
+            due.entry((row.time + idle) / SWEEP_MICROS).or_default().push(row.agent);
+        }
 
-        judge(around, symbols, agent, tenant, pending, &row, found);
+        judge(around, symbols, agent, tenant, pending, row, found);
         let session = agent.open.last_mut().expect("the session is open");
-        session.push(row.time, row.call, events.event_id.value(at));
-        if session.calls.len() == CALLS_MAX {
-            let mut session = agent.open.pop().expect("the session is open");
-            part(config, agent, pending, &mut session, row.time);
-            agent.open.push(session);
+        session.push(row.time, row.call, row.event_id);
+        if let Some(full) = agent.full() {
+            let mut session = agent.open.remove(full);
+            part(config, agent, pending, buffers, &mut session, row.time);
+            agent.open.insert(full, session);
         }
         if held_before == 0 && !agent.held.is_empty() {
-            holding.push(key);
+            holding.push(row.agent);
         }
     }
 
-    #[inline]
-    fn tenant(&mut self, keyed: Keyed, name: &str) -> u64 {
-        if self.tenant_before.0 != name || self.tenant_before.1 == 0 {
-            self.tenant_before = (name.to_owned(), keyed.of(Of::Tenant, 0, name));
-        }
-        self.tenant_before.1
-    }
-
-    fn read<'a>(&mut self, config: &Config, keyed: Keyed, events: &'a Events<'a>, at: usize) -> Row<'a> {
-        let Shard { symbols, scratch: Scratch { words, resource, .. }, .. } = self;
-        let name = template(events.action.value(at), words);
-        let action = keyed.of(Of::Action, 0, name);
-        let known = symbols.action(&config.catalogue, action, name);
-        let mut sensitive = symbols.note(action, || Cow::Borrowed(name)) && known.is_none();
-        let effect = events.effect.value(at);
-        let mut call = Call { action, resources: [0; RESOURCES_MAX] };
-        let ids = text(events.resource_id, at).unwrap_or_default();
-        let several = effect != "read" && ids.contains(',');
-        for (slot, id) in call.resources.iter_mut().zip(ids.split(if several { ',' } else { '\0' })) {
-            if resource_name(events, at, id, effect != "read", words, resource) {
-                *slot = keyed.of(Of::Resource, 0, resource);
-                sensitive |= symbols.note(*slot, || Cow::Borrowed(resource));
-            }
-        }
-        let impact = impact::of(known, effect, sensitive);
-        let weight = impact * impact::of_outcome(events.outcome.value(at));
-        let time = events.time.value(at).min(events.received_at.value(at));
-        let intended = has(events.flags, at, "in_intent");
-        let needs_approval = known.is_some_and(|known| known.needs_approval);
-        Row { events, at, time, call, impact, weight, needs_approval, intended }
-    }
-
-    fn admit(&mut self, config: &Config, key: u64, tenant: u64, time: i64) {
+    fn admit(&mut self, config: &Config, row: &Row) {
         if self.agents.len() >= config.agents_max.div_ceil(SHARDS).max(1) {
             self.make_room(config);
         }
-        self.agents.insert(key, Agent::new(key, tenant, time));
-        let name = self.tenant_before.0.as_str();
-        let pending = self.pending.entry(tenant).or_insert_with(|| Pending::new(name));
+        self.agents.insert(row.agent, Box::new(Agent::new(row.agent, row.tenant, row.time)));
+        let name = row.events.tenant.value(row.at);
+        let pending = self.pending.entry(row.tenant).or_insert_with(|| Pending::new(name));
         pending.join(config, 0, String::new(), Vec::new());
     }
 
@@ -207,7 +154,7 @@ impl Shard {
     }
 
     pub(crate) fn of_tenant(&mut self, tenant: u64) -> impl Iterator<Item = &mut Agent> {
-        self.agents.values_mut().filter(move |agent| agent.tenant == tenant)
+        self.agents.values_mut().map(Box::as_mut).filter(move |agent| agent.tenant == tenant)
     }
 
     /// Ends the sessions that were left alone, about once a minute, each shard at another second.
@@ -219,31 +166,53 @@ impl Shard {
             return;
         }
         self.swept = now;
-        let Shard { agents, pending, holding, .. } = self;
+        let Shard { agents, pending, holding, due, buffers, .. } = self;
         let idle = config.session_idle_mins * MINUTE_MICROS;
-        let alone = |session: &Session| now - session.last > idle;
-        let left = agents.iter().filter(|(_, agent)| agent.open.iter().any(alone)).map(|(key, _)| *key);
-        let mut left: Vec<u64> = left.collect();
-        // The order in which they are learned must not hang on that of the map.
-        left.sort_unstable();
-        for key in left {
-            let Some(agent) = agents.get_mut(&key) else { continue };
-            let pending = pending.entry(agent.tenant).or_insert_with(Pending::of_known);
-            let held_before = agent.held.len();
-            let (ended, open) = std::mem::take(&mut agent.open).into_iter().partition(alone);
-            agent.open = open;
-            let ended: Vec<Session> = ended;
-            ended.into_iter().for_each(|session| end(config, agent, pending, session, now));
-            if held_before == 0 && !agent.held.is_empty() {
-                holding.push(key);
+        let later = due.split_off(&(now / SWEEP_MICROS + 1));
+        // The order in which they are learned must not hang on when each became due.
+        let mut now_due: Vec<u64> = std::mem::replace(due, later).into_values().flatten().collect();
+        now_due.sort_unstable();
+        now_due.dedup();
+        for keys in now_due.chunks(AHEAD) {
+            let ahead = keys.iter().filter_map(|key| agents.get(key));
+            black_box(ahead.clone().fold(0, |sum, agent| sum ^ agent.warm()));
+            black_box(ahead.clone().fold(0, |sum, agent| sum ^ agent.warm_near()));
+            black_box(ahead.fold(0, |sum, agent| sum ^ agent.warm_end()));
+            for key in keys {
+                let Some(agent) = agents.get_mut(key) else { continue };
+                let pending = pending.entry(agent.tenant).or_insert_with(Pending::of_known);
+                let held_before = agent.held.len();
+                while let Some(alone) = agent.open.iter().position(|session| now - session.last > idle) {
+                    let session = agent.open.remove(alone);
+                    end(config, agent, pending, buffers, session, now);
+                }
+                agent.is_due = !agent.open.is_empty();
+                if let Some(first) = agent.open.iter().map(|session| session.last).min() {
+                    let sweep = ((first + idle) / SWEEP_MICROS).max(now / SWEEP_MICROS + 1);
+                    due.entry(sweep).or_default().push(*key);
+                }
+                if held_before == 0 && !agent.held.is_empty() {
+                    holding.push(*key);
+                }
+            }
+        }
+    }
+
+    /// After reading back: agents with open sessions become due.
+    pub(crate) fn expect_ends(&mut self, config: &Config) {
+        for (key, agent) in &mut self.agents {
+            if let Some(first) = agent.open.iter().map(|session| session.last).min() {
+                let sweep = (first + config.session_idle_mins * MINUTE_MICROS) / SWEEP_MICROS;
+                self.due.entry(sweep).or_default().push(*key);
+                agent.is_due = true;
             }
         }
     }
 
     /// What the agent did in this session is not learned; says whether there is such a session.
-    pub(crate) fn drop_session(&mut self, key: u64, session: u64) -> bool {
+    pub(crate) fn drop_session(&mut self, key: u64, sessions: [u64; 2]) -> bool {
         let Some(agent) = self.agents.get_mut(&key) else { return false };
-        let open = agent.open.iter_mut().filter(|open| open.key == session);
+        let open = agent.open.iter_mut().filter(|open| sessions.contains(&open.key));
         open.map(Session::drop_calls).count() > 0
     }
 
@@ -261,7 +230,7 @@ impl Shard {
                     (false, true) => {}
                     (true, true) => {
                         let pending = self.pending.entry(agent.tenant).or_insert_with(Pending::of_known);
-                        learn(config, agent, pending, held.job, held.lead, &held.calls);
+                        learn(config, agent, pending, &mut self.buffers, held.job, held.lead, &held.calls);
                     }
                     (_, false) => agent.held.push(held),
                 }
@@ -277,47 +246,13 @@ impl Shard {
 /// So often sessions that were left alone are looked for.
 const SWEEP_MICROS: i64 = 64_000_000;
 
-/// Writes what a call was about to `name`: service, kind and id, as far as they are known. False if none is. What is
-/// changed is told apart by its whole id (a payee, a recipient); what is read by its kind.
-fn resource_name(events: &Events, at: usize, id: &str, whole: bool, words: &mut String, name: &mut String) -> bool {
-    name.clear();
-    let service = text(events.service, at).into_iter();
-    for part in service.chain(text(events.resource_type, at)) {
-        name.push_str(part);
-        name.push(' ');
-    }
-    match whole {
-        true => normal(id, name),
-        false => name.push_str(template(id, words)),
-    }
-    name.truncate(name.trim_end().len());
-    !name.is_empty()
-}
-
-fn session_key(keyed: Keyed, events: &Events, at: usize) -> u64 {
-    let declared = text(events.session_id, at).or_else(|| text(events.conversation_id, at));
-    declared.or_else(|| text(events.token_id, at)).map_or(0, |id| keyed.of(Of::Session, 0, id))
-}
-
-/// The job that the agent says it is at: its declared purpose.
-fn job_key(keyed: Keyed, tenant: u64, events: &Events, at: usize) -> u64 {
-    text(events.purpose, at).map_or(0, |purpose| keyed.of(Of::Job, tenant, purpose))
-}
-
 /// The first owner that is seen decides the cohort, until then the first source. Later owners do not: a record's owner
 /// may be what the agent claims, and only the registry moves an agent.
-fn join_cohort(
-    config: &Config,
-    keyed: Keyed,
-    agent: &mut Agent,
-    pending: &mut Pending,
-    tenant: u64,
-    events: &Events,
-    at: usize,
-) {
+fn join_cohort(config: &Config, keyed: Keyed, agent: &mut Agent, pending: &mut Pending, row: &Row) {
     if agent.cohort_is_owner {
         return;
     }
+    let Row { events, at, tenant, .. } = *row;
     let owner = text(events.agent_owner, at);
     if agent.cohort != 0 && owner.is_none() {
         return;
@@ -337,7 +272,7 @@ fn join_cohort(
 /// Lets the detectors score the row, in the agent's newest session, raises what is over the threshold, and lets them learn.
 fn judge(
     around: &Surroundings,
-    symbols: &Symbols,
+    symbols: &mut Symbols,
     agent: &mut Agent,
     tenant: &Tenant,
     pending: &mut Pending,
@@ -348,15 +283,11 @@ fn judge(
     let session = agent.open.last().expect("the session is open");
     let (recent, job) = (session.recent, session.job);
     let evidence = evidence(config, agent, tenant, row, recent, job);
-    let seen = Seen {
-        config,
-        row,
-        evidence: &evidence,
-        recent,
-        agent: agent.key,
-        keyed: around.keyed,
-        shown: shown(around.keyed, row),
-    };
+    // An explanation names what the agent did, and what it does in this session.
+    if evidence.action_is_new || agent.actions_forgotten {
+        symbols.note(row.call.action, row.events.action.value(row.at));
+    }
+    let seen = Seen { config, row, evidence: &evidence, recent, keyed: around.keyed };
     let scores = agent.states.score(&seen, &tenant.shared);
     if around.tell {
         found.scored.push(Scored { row: row.at as u32, evidence, bits: scores });
@@ -384,38 +315,66 @@ fn judge(
 }
 
 /// A session ended: it is learned or held back, and its highest scores tell what is usual in this tenant.
-fn end(config: &Config, agent: &mut Agent, pending: &mut Pending, mut session: Session, now: i64) {
-    part(config, agent, pending, &mut session, now);
+fn end(
+    config: &Config,
+    agent: &mut Agent,
+    pending: &mut Pending,
+    buffers: &mut Buffers,
+    mut session: Session,
+    now: i64,
+) {
+    part(config, agent, pending, buffers, &mut session, now);
     pending.score(config, &session.best);
 }
 
 /// The calls of a session so far are learned, or held back where one was odd or raised an alert.
-fn part(config: &Config, agent: &mut Agent, pending: &mut Pending, session: &mut Session, now: i64) {
+fn part(
+    config: &Config,
+    agent: &mut Agent,
+    pending: &mut Pending,
+    buffers: &mut Buffers,
+    session: &mut Session,
+    now: i64,
+) {
     let calls = std::mem::take(&mut session.calls);
     if calls.is_empty() {
         return session.lead = session.recent;
     }
     if session.odd.is_empty() && !session.alerted {
-        learn(config, agent, pending, session.job, session.lead, &calls);
+        learn(config, agent, pending, buffers, session.job, session.lead, &calls);
+        buffers.give(calls);
     } else {
         let who = agent.stands_for(session.job);
         pending.odd(config, &session.odd, who);
-        let (job, lead, odd) = (session.job, session.lead, session.odd.clone());
+        let (job, lead, odd) = (session.job, session.lead, session.odd);
         agent.hold(Held { job, lead, calls, odd, who, since: now, cleared: false });
     }
     session.lead = session.recent;
 }
 
-fn learn(config: &Config, agent: &mut Agent, pending: &mut Pending, job: u64, lead: Recent, calls: &[Call]) {
-    let firsts = agent.learn(lead, calls);
+fn learn(
+    config: &Config,
+    agent: &mut Agent,
+    pending: &mut Pending,
+    buffers: &mut Buffers,
+    job: u64,
+    lead: Recent,
+    calls: &[Call],
+) {
+    let firsts = agent.learn(lead, calls, buffers);
     pending.learn(config, agent.cohort, job, lead, calls, firsts);
 }
 
 fn evidence(config: &Config, agent: &Agent, tenant: &Tenant, row: &Row, recent: Recent, job: u64) -> Evidence {
-    let cohort = tenant.cohorts.get(&agent.cohort);
-    let own_days = (row.time - agent.first) / DAY_MICROS;
-    let history = match cohort.filter(|cohort| cohort.agents >= config.cohort_agents_min) {
-        _ if agent.sessions >= config.history_sessions_min && own_days >= config.history_days_min => History::Own,
+    let own =
+        agent.sessions >= config.history_sessions_min && row.time - agent.first >= config.history_days_min * DAY_MICROS;
+    let action_is_new = !agent.actions_forgotten && !agent.did(row.call.action);
+    // A plain read that the agent did before: no detector asks how odd it is, and most calls are such.
+    let is_plain = row.impact < HARM && !action_is_new;
+    let cohort = if own && is_plain { None } else { tenant.cohorts.get(&agent.cohort) };
+    let cohort = cohort.filter(|cohort| cohort.agents >= config.cohort_agents_min);
+    let history = match cohort {
+        _ if own => History::Own,
         Some(cohort) if cohort.habits.sessions() >= config.cohort_sessions_min => History::Cohort,
         _ => History::None,
     };
@@ -423,7 +382,7 @@ fn evidence(config: &Config, agent: &Agent, tenant: &Tenant, row: &Row, recent: 
         impact: row.impact,
         weight: row.weight,
         history,
-        action_is_new: !agent.actions_forgotten && !agent.did(row.call.action),
+        action_is_new,
         cohort_agents_with: 0,
         action_bits: 0.0,
         order_bits: 0.0,
@@ -431,8 +390,7 @@ fn evidence(config: &Config, agent: &Agent, tenant: &Tenant, row: &Row, recent: 
         peers_action_bits: 0.0,
         elsewhere: 0,
     };
-    // A plain read that the agent did before: no detector asks how odd it is, and most calls are such.
-    if row.impact < HARM && !evidence.action_is_new {
+    if is_plain {
         return evidence;
     }
     let keys = Keys::new(recent, row.call);
@@ -440,7 +398,7 @@ fn evidence(config: &Config, agent: &Agent, tenant: &Tenant, row: &Row, recent: 
     if tenant.all.agents >= config.cohort_agents_min {
         tenant.all.habits.refine(&mut odds, &keys);
     }
-    if let Some(cohort) = cohort.filter(|cohort| cohort.agents >= config.cohort_agents_min) {
+    if let Some(cohort) = cohort {
         evidence.cohort_agents_with = cohort.habits.agents_with(row.call.action);
         cohort.habits.refine(&mut odds, &keys);
     }

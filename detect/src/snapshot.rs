@@ -14,13 +14,13 @@ use crate::detectors::{About, Columns, DETECTORS, Notes, Shared, States};
 use crate::engine::SHARDS;
 use crate::hash::{Keyed, Map, Of, map};
 use crate::shard::Shard;
-use crate::symbol::{Symbol, Symbols};
+use crate::symbol::Symbols;
 use crate::tail::Tail;
 use crate::tenant::{Campaign, Peers, Pending, Tenant};
 use crate::{Config, Engine};
 
 const MAGIC: &[u8; 8] = b"MUSTERDT";
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 const HEADER_BYTES: usize = 8 + 2 + 32;
 
 /// Why a snapshot cannot be used.
@@ -61,7 +61,7 @@ struct State {
 
 #[derive(Serialize, Deserialize)]
 struct ShardState {
-    symbols: Vec<(u64, Symbol)>,
+    symbols: Vec<(u64, String)>,
     agents: Vec<(u64, Agent)>,
     pending: Vec<(u64, Pending)>,
     holding: Vec<u64>,
@@ -89,8 +89,8 @@ impl Engine {
         };
         let shard = |shard: &Shard| ShardState {
             symbols: shard.symbols.rows(),
-            agents: sorted(&shard.agents, Agent::clone),
-            pending: sorted(&shard.pending, Pending::clone),
+            agents: sorted(&shard.agents, |agent| Agent::clone(agent)),
+            pending: waiting(&shard.pending),
             holding: shard.holding.clone(),
             swept: shard.swept,
         };
@@ -160,8 +160,9 @@ impl Engine {
                 if !same {
                     agent.open.iter_mut().for_each(|session| session.best = Default::default());
                 }
-                agent
+                Box::new(agent)
             });
+            shard.expect_ends(config);
             shard.pending = into_map(saved.pending, |mut pending: Pending| {
                 pending.notes = notes.next().unwrap_or_default();
                 if same { pending } else { pending.without_scores() }
@@ -212,6 +213,12 @@ fn detector_tags() -> Vec<u32> {
 fn sorted<V, T>(map: &Map<V>, copy: impl Fn(&V) -> T) -> Vec<(u64, T)> {
     let mut rows: Vec<(u64, T)> = map.iter().map(|(key, value)| (*key, copy(value))).collect();
     rows.sort_unstable_by_key(|(key, _)| *key);
+    rows
+}
+
+fn waiting(all: &Map<Pending>) -> Vec<(u64, Pending)> {
+    let mut rows = sorted(all, Pending::clone);
+    rows.retain(|(_, pending)| !pending.is_empty());
     rows
 }
 

@@ -2,14 +2,8 @@
 //!
 //! A word (letters and digits between other signs) that is an id becomes `*`: only digits; a UUID; hex digits, eight or
 //! more with a digit among them; twelve or more signs with three digits or more among them. `v1`, `s3` and `oauth2` stay. Mappings
-//! may have put templates in already (`/invoices/{id}`); those stay too. The names are kept, up to a limit, so that an
-//! explanation can say what a fingerprint stands for.
-
-use std::borrow::Cow;
-
-use schemas::Catalogue;
-use schemas::catalogue::Known;
-use serde::{Deserialize, Serialize};
+//! may have put templates in already (`/invoices/{id}`); those stay too. The names of actions are kept, up to a limit, so that
+//! an explanation can say what a fingerprint stands for.
 
 use crate::hash::{Map, map};
 
@@ -46,7 +40,12 @@ pub(crate) fn normal(text: &str, out: &mut String) {
         !whole.is_empty() && whole.bytes().all(|b| b.is_ascii_digit()) && rest.bytes().all(|b| b == b'0')
     });
     let text = number.map_or(text, |(whole, _)| whole);
-    out.extend(text.chars().flat_map(char::to_lowercase));
+    if !text.is_ascii() {
+        return out.extend(text.chars().flat_map(char::to_lowercase));
+    }
+    let from = out.len();
+    out.push_str(text);
+    out[from..].make_ascii_lowercase();
 }
 
 /// The length of the word at the start of `text`; a UUID is one word.
@@ -73,66 +72,37 @@ fn is_id(word: &str) -> bool {
         || (word.len() >= 12 && digits >= 3)
 }
 
-/// Actions of which the catalogue's answer is kept; past it all are asked for anew.
-const ACTIONS_MAX: usize = 4_096;
-
-/// What fingerprints of actions and resources stand for, and whether the words in them are sensitive.
+/// What fingerprints of actions stand for.
 #[derive(Clone, Debug)]
 pub(crate) struct Symbols {
-    known: Map<Symbol>,
+    known: Map<String>,
     names_max: usize,
-    /// What the catalogue says of actions; it follows from their names, so snapshots leave it out.
-    actions: Map<Option<Known>>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Symbol {
-    pub(crate) name: String,
-    pub(crate) sensitive: bool,
 }
 
 impl Symbols {
     pub(crate) fn new(names_max: usize) -> Self {
-        Symbols { known: map(), names_max, actions: map() }
+        Symbols { known: map(), names_max }
     }
 
-    pub(crate) fn restore(names_max: usize, rows: Vec<(u64, Symbol)>) -> Self {
+    pub(crate) fn restore(names_max: usize, rows: Vec<(u64, String)>) -> Self {
         let mut known = map();
         known.extend(rows);
-        Symbols { known, names_max, actions: map() }
+        Symbols { known, names_max }
     }
 
     /// In order of fingerprints.
-    pub(crate) fn rows(&self) -> Vec<(u64, Symbol)> {
-        let mut rows: Vec<_> = self.known.iter().map(|(key, symbol)| (*key, symbol.clone())).collect();
+    pub(crate) fn rows(&self) -> Vec<(u64, String)> {
+        let mut rows: Vec<_> = self.known.iter().map(|(key, name)| (*key, name.clone())).collect();
         rows.sort_unstable_by_key(|(key, _)| *key);
         rows
     }
 
-    /// Remembers what `key` stands for; says whether its words are sensitive.
-    #[inline]
-    pub(crate) fn note<'a>(&mut self, key: u64, name: impl FnOnce() -> Cow<'a, str>) -> bool {
-        if let Some(symbol) = self.known.get(&key) {
-            return symbol.sensitive;
+    /// Remembers what `key` stands for.
+    pub(crate) fn note(&mut self, key: u64, action: &str) {
+        if self.known.len() < self.names_max && !self.known.contains_key(&key) {
+            let name = template(action, &mut String::new()).chars().take(NAME_CHARS_MAX).collect();
+            self.known.insert(key, name);
         }
-        let name = name();
-        let sensitive = crate::impact::is_sensitive(&name);
-        if self.known.len() < self.names_max {
-            self.known.insert(key, Symbol { name: name.chars().take(NAME_CHARS_MAX).collect(), sensitive });
-        }
-        sensitive
-    }
-
-    /// What the catalogue says of the action `key`, which is called `name`.
-    #[inline]
-    pub(crate) fn action(&mut self, catalogue: &Catalogue, key: u64, name: &str) -> Option<Known> {
-        if let Some(known) = self.actions.get(&key) {
-            return *known;
-        }
-        if self.actions.len() >= ACTIONS_MAX {
-            self.actions.clear();
-        }
-        *self.actions.entry(key).or_insert_with(|| catalogue.find(name))
     }
 
     pub(crate) fn name(&self, key: u64) -> &str {
@@ -140,7 +110,7 @@ impl Symbols {
     }
 
     pub(crate) fn name_or<'a>(&'a self, key: u64, otherwise: &'a str) -> &'a str {
-        self.known.get(&key).map_or(otherwise, |symbol| &symbol.name)
+        self.known.get(&key).map_or(otherwise, String::as_str)
     }
 }
 
@@ -183,8 +153,8 @@ mod tests {
     #[test]
     fn names_are_bounded() {
         let mut symbols = Symbols::new(1);
-        assert!(symbols.note(1, || "GetSecretValue".into()));
-        assert!(!symbols.note(2, || "ListInvoices".into()));
+        symbols.note(1, "GetSecretValue");
+        symbols.note(2, "ListInvoices");
         assert_eq!((symbols.name(1), symbols.name(2)), ("GetSecretValue", "(name not kept)"));
     }
 }

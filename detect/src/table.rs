@@ -67,6 +67,18 @@ impl Table {
         }
     }
 
+    /// Reads all of it, so that it comes from memory at once; the value says nothing.
+    #[inline]
+    pub(crate) fn warm(&self) -> u64 {
+        self.slots.iter().step_by(8).fold(0, |sum, slot| sum ^ slot)
+    }
+
+    /// The same of where `key` is.
+    #[inline]
+    pub(crate) fn warm_at(&self, key: u64) -> u64 {
+        self.slots[key as usize & (self.slots.len() - 1)]
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.slots.len() * size_of::<u64>()
     }

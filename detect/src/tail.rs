@@ -42,8 +42,12 @@ impl Tail {
     }
 
     pub(crate) fn add(&mut self, score: f64) {
-        self.bins[bin(score)] += 1;
-        self.sessions += 1;
+        self.add_many(score, 1);
+    }
+
+    pub(crate) fn add_many(&mut self, score: f64, sessions: u32) {
+        self.bins[bin(score)] += sessions;
+        self.sessions += sessions;
         if self.sessions >= SESSIONS_MAX {
             self.bins.iter_mut().for_each(|count| *count /= 2);
             self.sessions = self.bins.iter().sum();

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::Config;
 use crate::detectors::{DETECTORS, Notes, Shared};
 use crate::engine::DAY_MICROS;
-use crate::habits::{Call, Habits, Recent};
+use crate::habits::{Call, Habits, Keys, Recent};
 use crate::hash::{Map, map};
 use crate::tail::Tail;
 
@@ -24,6 +24,8 @@ const SAMPLED: u32 = 16;
 /// An odd call is remembered this long, and so many that did it.
 const CAMPAIGN_MICROS: i64 = 7 * DAY_MICROS;
 const CAMPAIGN_MANY: usize = 16;
+/// Room for calls that stays from tick to tick.
+const CALLS_KEPT: usize = 1_024;
 
 /// Agents that are compared with each other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +66,8 @@ pub(crate) struct Pending {
     moves: Vec<Move>,
     calls: Vec<Call>,
     sessions: Vec<Part>,
+    /// Sessions that ended, and those of their highest scores that are not 0.
+    ended: u32,
     scores: Vec<(u32, f32)>,
     odd: Vec<(u64, u64)>,
     #[serde(skip)]
@@ -96,6 +100,7 @@ impl Pending {
             moves: Vec::new(),
             calls: Vec::new(),
             sessions: Vec::new(),
+            ended: 0,
             scores: Vec::new(),
             odd: Vec::new(),
             notes: Notes::default(),
@@ -130,7 +135,8 @@ impl Pending {
 
     pub(crate) fn score(&mut self, config: &Config, best: &[f32]) {
         if self.scores.len() < config.pending_calls_max {
-            self.scores.extend((0..).zip(best.iter().copied()));
+            self.ended += 1;
+            self.scores.extend((0..).zip(best.iter().copied()).filter(|(_, score)| *score > 0.0));
         }
     }
 
@@ -141,14 +147,28 @@ impl Pending {
         }
     }
 
+    /// Nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Pending { moves, sessions, ended, odd, notes, .. } = self;
+        moves.is_empty() && sessions.is_empty() && *ended == 0 && odd.is_empty() && notes.is_empty()
+    }
+
     pub(crate) fn without_scores(self) -> Self {
-        Pending { scores: Vec::new(), ..self }
+        Pending { ended: 0, scores: Vec::new(), ..self }
     }
 
     /// Whether every part's calls are there, after reading back.
     pub(crate) fn is_sound(&self, detectors: usize) -> bool {
+        let mut scored = vec![0; detectors];
+        let counted = |(detector, _): &(u32, f32)| match scored.get_mut(*detector as usize) {
+            Some(sessions) if *sessions < self.ended => {
+                *sessions += 1;
+                true
+            }
+            _ => false,
+        };
         self.sessions.iter().try_fold(0usize, |sum, part| sum.checked_add(part.calls)) == Some(self.calls.len())
-            && self.scores.iter().all(|(detector, _)| (*detector as usize) < detectors)
+            && self.scores.iter().all(counted)
     }
 }
 
@@ -176,34 +196,47 @@ impl Tenant {
     }
 
     /// Folds in what waited in one shard. May add up to `room` cohorts and jobs; says how many it added.
-    pub(crate) fn fold(&mut self, config: &Config, pending: Pending, room: usize, time: i64) -> usize {
-        let Pending { moves, calls, sessions, scores, odd, notes, .. } = pending;
+    pub(crate) fn fold(
+        &mut self,
+        config: &Config,
+        pending: &mut Pending,
+        room: usize,
+        time: i64,
+        keys: &mut Vec<Keys>,
+    ) -> usize {
+        let Pending { moves, calls, sessions, ended, scores, odd, notes, .. } = pending;
+        let ended = std::mem::take(ended);
         let before = self.groups();
-        for next in moves {
+        for next in moves.drain(..) {
             let room = self.groups() - before < room;
             self.fold_move(next, room);
         }
         let mut rest = &calls[..];
-        for part in sessions {
+        for part in sessions.drain(..) {
             let (these, others) = rest.split_at(part.calls);
             rest = others;
-            self.all.offer(&part, these);
+            self.all.offer(&part, these, keys);
             if let Some(cohort) = self.cohorts.get_mut(&part.cohort) {
-                cohort.offer(&part, these);
+                cohort.offer(&part, these, keys);
             }
             if part.job != 0 && (self.jobs.contains_key(&part.job) || self.groups() - before < room) {
                 let job = self.jobs.entry(part.job).or_insert_with(|| Peers::new(String::new(), JOB_SLOTS_MAX));
-                job.learn(&part, these);
+                job.learn(&part, these, keys);
             }
         }
-        for (call, who) in odd {
+        for (call, who) in odd.drain(..) {
             self.fold_odd(config, call, who, time);
         }
-        for (detector, score) in &scores {
-            self.tails[*detector as usize].add(f64::from(*score));
+        let mut silent = [ended; DETECTORS.len()];
+        for (detector, score) in scores.drain(..) {
+            self.tails[detector as usize].add(f64::from(score));
+            silent[detector as usize] -= 1;
         }
-        self.unsettled |= !scores.is_empty();
+        self.tails.iter_mut().zip(silent).for_each(|(tail, sessions)| tail.add_many(0.0, sessions));
+        self.unsettled |= ended > 0;
         self.shared.fold(notes, config, time);
+        calls.clear();
+        calls.shrink_to(CALLS_KEPT);
         self.groups() - before
     }
 
@@ -259,16 +292,16 @@ impl Peers {
     }
 
     /// Learns every session of a small group, and a sample of a large one.
-    fn offer(&mut self, part: &Part, calls: &[Call]) {
+    fn offer(&mut self, part: &Part, calls: &[Call], keys: &mut Vec<Keys>) {
         self.offered = self.offered.wrapping_add(1);
         if self.offered <= EVERY_SESSION_MAX || self.offered.is_multiple_of(SAMPLED) {
-            self.habits.learn(part.lead, calls);
+            self.habits.learn(part.lead, calls, keys);
         }
         self.count_agents(part, calls);
     }
 
-    fn learn(&mut self, part: &Part, calls: &[Call]) {
-        self.habits.learn(part.lead, calls);
+    fn learn(&mut self, part: &Part, calls: &[Call], keys: &mut Vec<Keys>) {
+        self.habits.learn(part.lead, calls, keys);
         self.count_agents(part, calls);
     }
 

@@ -83,7 +83,7 @@ impl Detector for AfterKill {
 /// The order that the call is against, and whom it stopped.
 fn standing<'a>(shared: &'a [Kill], seen: &Seen<'_>) -> Option<(&'static str, &'a Kill)> {
     let (events, at) = (seen.row.events, seen.row.at);
-    let agent = seen.agent;
+    let agent = seen.row.agent;
     let by = |column, of| text(column, at).map(|name| seen.keyed.of(of, 0, name));
     let targets = [
         ("it", Some(agent)),

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Detector, FACT_BITS, Report, Seen, Term};
+use super::{About, Detector, Drain, FACT_BITS, Report, Seen, Term};
 use crate::Config;
 use crate::engine::text;
 use crate::explain::Case;
@@ -102,7 +102,7 @@ impl Detector for Approval {
         Some((action, approved))
     }
 
-    fn fold(shared: &mut Self::Shared, notes: Vec<(u32, bool)>, _: &Config, _: i64) {
+    fn fold(shared: &mut Self::Shared, notes: Drain<'_, (u32, bool)>, _: &Config, _: i64) {
         for (action, approved) in notes {
             if let Some(habit) = shared.get_mut(&action) {
                 let count = if approved { &mut habit.with } else { &mut habit.without };
@@ -111,6 +111,11 @@ impl Detector for Approval {
                 shared.insert(action, Habit { with: 1, without: 0 });
             }
         }
+    }
+
+    #[inline]
+    fn warm(state: &Told) -> usize {
+        state.hour as usize
     }
 }
 

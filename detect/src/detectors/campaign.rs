@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Detector, Report, Seen, Term};
+use super::{About, Detector, Drain, Report, Seen, Term};
 use crate::Config;
 use crate::engine::DAY_MICROS;
 use crate::evidence::{Evidence, History};
@@ -98,10 +98,10 @@ impl Detector for Campaign {
 
     #[inline]
     fn learn(_: &mut (), seen: &Seen<'_>, _: bool) -> Option<(u64, u32)> {
-        odd(seen).then(|| (seen.row.call.key(), seen.agent as u32))
+        odd(seen).then(|| (seen.row.call.key(), seen.row.agent as u32))
     }
 
-    fn fold(shared: &mut Self::Shared, notes: Vec<(u64, u32)>, _: &Config, time: i64) {
+    fn fold(shared: &mut Self::Shared, notes: Drain<'_, (u64, u32)>, _: &Config, time: i64) {
         if shared.len() + notes.len() > CALLS_MAX {
             shared.retain(|_, odd| time - odd.last < DAY_MICROS);
         }
@@ -125,7 +125,7 @@ fn itself_bits(seen: &Seen<'_>) -> f64 {
 
 /// Other agents that did it within the day, where they make a campaign of which nothing was said yet.
 fn others(shared: &BTreeMap<u64, Odd>, seen: &Seen<'_>) -> usize {
-    let agent = seen.agent as u32;
+    let agent = seen.row.agent as u32;
     let lately = |odd: &&Odd| !odd.told && odd.is_many(agent) && (seen.row.time - odd.last).abs() < DAY_MICROS;
     let odd = shared.get(&seen.row.call.key()).filter(lately);
     odd.map_or(0, |odd| odd.agents.iter().filter(|other| **other != agent).count())

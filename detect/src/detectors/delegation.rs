@@ -14,12 +14,11 @@
 use schemas::table::hops_in;
 use serde::{Deserialize, Serialize};
 
-use super::values::{Tally, Values};
-use super::{About, Detector, Report, Seen};
+use super::values::{New, Tally, Values};
+use super::{About, Detector, Drain, Report, Seen};
 use crate::Config;
 use crate::evidence::History;
 use crate::explain::Case;
-use crate::hash::Of;
 
 pub(super) struct Delegation;
 
@@ -41,7 +40,7 @@ impl Detector for Delegation {
     };
     type State = Chains;
     type Shared = Tally;
-    type Note = Vec<u32>;
+    type Note = New;
 
     #[inline]
     fn score(state: &Chains, shared: &Tally, seen: &Seen<'_>) -> f64 {
@@ -49,7 +48,7 @@ impl Detector for Delegation {
             return 0.0;
         }
         let surprise = kind(seen).and_then(|(kind, _)| state.kinds.surprise(shared, kind));
-        surprise.map_or(0.0, |surprise| seen.share() * surprise.bits())
+        surprise.map_or(0.0, |surprise| seen.row.share * surprise.bits())
     }
 
     fn report(state: &Chains, shared: &Tally, seen: &Seen<'_>, case: &Case<'_>) -> Report {
@@ -63,18 +62,18 @@ impl Detector for Delegation {
         let surprise = state.kinds.surprise(shared, kind);
         Report {
             title: format!("{} was called through {what}: {}", case.who, chain.join(" → ")),
-            terms: surprise.map_or(Vec::new(), |surprise| surprise.terms(seen.share(), "kinds of chain")),
+            terms: surprise.map_or(Vec::new(), |surprise| surprise.terms(seen.row.share, "kinds of chain")),
         }
     }
 
     #[inline]
-    fn learn(state: &mut Chains, seen: &Seen<'_>, _: bool) -> Option<Vec<u32>> {
+    fn learn(state: &mut Chains, seen: &Seen<'_>, _: bool) -> Option<New> {
         let (kind, depth) = kind(seen)?;
         state.deepest = state.deepest.max(depth);
         state.kinds.learn(std::iter::once(kind), seen.row.time)
     }
 
-    fn fold(shared: &mut Tally, notes: Vec<Vec<u32>>, _: &Config, _: i64) {
+    fn fold(shared: &mut Tally, notes: Drain<'_, Self::Note>, _: &Config, _: i64) {
         shared.fold(notes);
     }
 
@@ -82,17 +81,10 @@ impl Detector for Delegation {
     fn warm(state: &Chains) -> usize {
         state.kinds.warm()
     }
-
-    fn bytes(state: &Chains) -> usize {
-        state.kinds.bytes()
-    }
 }
 
 /// Stands for the chain's depth and the caller; and the depth.
 fn kind(seen: &Seen<'_>) -> Option<(u32, u8)> {
-    let hops = hops_in(seen.row.events.delegation, seen.row.at);
-    let depth = u8::try_from(hops.len()).unwrap_or(u8::MAX);
-    let caller = hops.rev().nth(1).filter(|(kind, ..)| *kind != "user");
-    let caller = caller.map_or(0, |(_, id, _)| seen.print(Of::Hop, id));
+    let (caller, depth) = (seen.row.caller, seen.row.hops);
     (depth > 0).then_some((caller ^ u32::from(depth), depth))
 }

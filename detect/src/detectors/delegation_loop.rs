@@ -50,6 +50,9 @@ impl Detector for DelegationLoop {
 
 /// The first hop that comes again after another.
 fn returns<'a>(seen: &Seen<'a>) -> Option<&'a str> {
+    if seen.row.hops < 3 {
+        return None;
+    }
     let hops = hops_in(seen.row.events.delegation, seen.row.at).take(HOPS_MAX);
     let again = |(i, hop)| {
         hops.clone().skip(i + 2).zip(hops.clone().skip(i + 1)).any(|(later, before)| later == hop && before != hop)

@@ -103,6 +103,11 @@ impl Detector for Dormant {
         }
         None
     }
+
+    #[inline]
+    fn warm(state: &Silence) -> usize {
+        state.last as usize ^ state.credentials[0].last as usize ^ state.woke as usize
+    }
 }
 
 impl Silence {
@@ -130,7 +135,7 @@ impl Silence {
 }
 
 fn credential(seen: &Seen<'_>) -> Option<u32> {
-    Some((seen.shown[1]? as u32).max(1))
+    Some((seen.row.shown[1]? as u32).max(1))
 }
 
 fn call_bits(seen: &Seen<'_>) -> f64 {

@@ -15,11 +15,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Detector, Report, Seen, Term};
+use super::{About, Detector, Drain, Report, Seen, Term};
 use crate::Config;
 use crate::engine::{DAY_MICROS, text};
 use crate::explain::Case;
-use crate::hash::Of;
 use crate::shard::bits;
 
 pub(super) struct GrantFanout;
@@ -58,12 +57,12 @@ impl Detector for GrantFanout {
 
     #[inline]
     fn score(_: &Used, shared: &Self::Shared, seen: &Seen<'_>) -> f64 {
-        let others = grant(seen).map_or(0, |grant| others(shared, grant, seen.agent as u32));
+        let others = grant(seen).map_or(0, |grant| others(shared, grant, seen.row.agent as u32));
         if others >= OTHERS_MIN { AGENT_BITS * bits(1.0 / (1.0 + others as f64)) } else { 0.0 }
     }
 
     fn report(state: &Used, shared: &Self::Shared, seen: &Seen<'_>, case: &Case<'_>) -> Report {
-        let others = grant(seen).map_or(0, |grant| others(shared, grant, seen.agent as u32));
+        let others = grant(seen).map_or(0, |grant| others(shared, grant, seen.row.agent as u32));
         let text = format!("{others} other agents used it within seven days");
         let name = text_of(seen).unwrap_or_default();
         Report {
@@ -79,10 +78,10 @@ impl Detector for GrantFanout {
             return None;
         }
         state.0 = [grant, state.0[0], state.0[1], state.0[2]];
-        Some((grant, seen.agent as u32))
+        Some((grant, seen.row.agent as u32))
     }
 
-    fn fold(shared: &mut Self::Shared, notes: Vec<(u32, u32)>, _: &Config, time: i64) {
+    fn fold(shared: &mut Self::Shared, notes: Drain<'_, (u32, u32)>, _: &Config, time: i64) {
         if shared.len() + notes.len() > GRANTS_MAX {
             shared.retain(|_, grant| time - grant.last < KEPT_MICROS);
         }
@@ -104,7 +103,7 @@ fn text_of<'a>(seen: &Seen<'a>) -> Option<&'a str> {
 }
 
 fn grant(seen: &Seen<'_>) -> Option<u32> {
-    text_of(seen).map(|name| seen.print(Of::Grant, name))
+    seen.row.grant
 }
 
 /// How many others use the grant; 0 where the agent is one of them already, or they are too many for news.

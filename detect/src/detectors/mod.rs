@@ -34,18 +34,21 @@ mod token_age;
 mod token_dead;
 mod values;
 
-use schemas::table::has;
+use std::vec::Drain;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::Config;
-use crate::engine::{MINUTE_MICROS, text};
+use crate::engine::MINUTE_MICROS;
 use crate::evidence::Evidence;
 use crate::explain::Case;
 use crate::habits::Recent;
 use crate::hash::{Keyed, Of};
-use crate::impact;
-use crate::shard::Row;
+use crate::row::Row;
+
+pub(crate) use moved_token::Place;
+pub(crate) use shared_credential::TOKEN_CONFLICT;
 
 /// One call, as detectors see it.
 pub struct Seen<'a> {
@@ -54,38 +57,17 @@ pub struct Seen<'a> {
     pub(crate) evidence: &'a Evidence,
     /// The calls of the session before this one.
     pub(crate) recent: Recent,
-    /// The fingerprint of its agent.
-    pub(crate) agent: u64,
     pub(crate) keyed: Keyed,
-    /// Fingerprints of the token and the credential that were shown.
-    pub(crate) shown: [Option<u64>; 2],
-}
-
-#[inline]
-pub(crate) fn shown(keyed: Keyed, row: &Row<'_>) -> [Option<u64>; 2] {
-    let key = |column| text(column, row.at).map(|id| keyed.of(Of::Credential, 0, id));
-    [key(row.events.token_id), key(row.events.credential_id)]
 }
 
 /// The score of a fact: more than any threshold that calibrates itself.
 pub(crate) const FACT_BITS: f64 = 64.0;
 
 impl Seen<'_> {
-    /// Whether the record has this flag.
-    pub(crate) fn flag(&self, name: &str) -> bool {
-        has(self.row.events.flags, self.row.at, name)
-    }
-
     /// Nothing stopped the call.
     #[inline]
     pub(crate) fn let_through(&self) -> bool {
-        self.share() == 1.0
-    }
-
-    /// What counts of a surprise, by outcome.
-    #[inline]
-    pub(crate) fn share(&self) -> f64 {
-        impact::of_outcome(self.row.events.outcome.value(self.row.at))
+        self.row.share == 1.0
     }
 
     /// Stands for a text of a record among others of the same kind and tenant.
@@ -152,11 +134,15 @@ pub trait Detector {
         None
     }
     /// Takes in what the rows since the last tick left.
-    fn fold(_shared: &mut Self::Shared, _notes: Vec<Self::Note>, _config: &Config, _time: i64) {}
+    fn fold(_shared: &mut Self::Shared, _notes: Drain<'_, Self::Note>, _config: &Config, _time: i64) {}
     /// Takes in that somebody was stopped or is let go.
     fn obey(_shared: &mut Self::Shared, _order: &Order) {}
-    /// Reads what lies behind a state's pointers, so that it comes from memory ahead of the call; the value says nothing.
+    /// Reads some of a state, so that it comes from memory ahead of the call; the value says nothing.
     fn warm(_state: &Self::State) -> usize {
+        0
+    }
+    /// The same of what it points to.
+    fn warm_near(_state: &Self::State) -> usize {
         0
     }
     /// Memory of a state beyond its own size, in bytes.
@@ -274,9 +260,20 @@ macro_rules! detectors {
                 0 $(^ <$detector>::warm(&self.$name))*
             }
 
+            #[inline]
+            pub(crate) fn warm_near(&self) -> usize {
+                0 $(^ <$detector>::warm_near(&self.$name))*
+            }
+
             /// Memory beyond its own size.
             pub(crate) fn bytes(&self) -> usize {
                 0 $(+ <$detector>::bytes(&self.$name))*
+            }
+        }
+
+        impl Notes {
+            pub(crate) fn is_empty(&self) -> bool {
+                true $(&& self.$name.is_empty())*
             }
         }
 
@@ -285,9 +282,10 @@ macro_rules! detectors {
         columns!(Notes, $($name: $detector),*);
 
         impl Shared {
-            pub(crate) fn fold(&mut self, notes: Notes, config: &Config, time: i64) {
+            /// Takes in all notes and leaves none.
+            pub(crate) fn fold(&mut self, notes: &mut Notes, config: &Config, time: i64) {
                 $(if !notes.$name.is_empty() {
-                    <$detector>::fold(&mut self.$name, notes.$name, config, time);
+                    <$detector>::fold(&mut self.$name, notes.$name.drain(..), config, time);
                 })*
             }
 
@@ -324,6 +322,6 @@ mod tests {
 
     #[test]
     fn what_detectors_remember_of_an_agent_is_small() {
-        assert!(size_of::<States>() <= 640, "{} bytes", size_of::<States>());
+        assert!(size_of::<States>() <= 768, "{} bytes", size_of::<States>());
     }
 }

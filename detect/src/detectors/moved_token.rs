@@ -13,11 +13,9 @@
 //! quiet: list read invoices {token_id=u src_ip=10.1.2.9 user_agent=bot/2}, list read invoices {token_id=u src_ip=10.1.7.9 user_agent=bot/2}
 //! ```
 
-use arrow::array::Array;
 use serde::{Deserialize, Serialize};
 
 use super::{About, Detector, Report, Seen, Term};
-use crate::engine::text;
 use crate::evidence::History;
 use crate::explain::Case;
 use crate::hash::quick;
@@ -31,10 +29,10 @@ const APART_BITS: f64 = 6.0;
 
 /// Where a call came from; 0 where the record does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Place {
-    network: u32,
-    client: u32,
-    country: u16,
+pub(crate) struct Place {
+    pub(crate) network: u32,
+    pub(crate) client: u32,
+    pub(crate) country: u16,
 }
 
 /// A token in use: where it was last, where before it moved and when, and whether an alert told of it.
@@ -102,7 +100,7 @@ impl Detector for MovedToken {
     #[inline]
     fn learn(state: &mut Moves, seen: &Seen<'_>, spoke: bool) -> Option<()> {
         let key = key(seen)?;
-        let place = place(seen);
+        let place = seen.row.place;
         if !state.tokens.iter().any(|token| token.key == key) {
             state.tokens.rotate_right(1);
             state.tokens[0] = Token { key, at: place, ..Token::default() };
@@ -119,6 +117,11 @@ impl Detector for MovedToken {
         }
         None
     }
+
+    #[inline]
+    fn warm(state: &Moves) -> usize {
+        state.count as usize ^ state.tokens[1].key as usize ^ state.places[PLACES_MAX - 1].1 as usize
+    }
 }
 
 impl Moves {
@@ -126,7 +129,7 @@ impl Moves {
     fn surprise(&self, seen: &Seen<'_>) -> Option<Surprise> {
         let key = key(seen)?;
         let token = self.tokens.iter().find(|token| token.key == key && token.moved != 0 && !token.told)?;
-        let place = place(seen);
+        let place = seen.row.place;
         if seen.evidence.history != History::Own || !token.returns(place, seen.minute()) {
             return None;
         }
@@ -161,6 +164,19 @@ impl Token {
 }
 
 impl Place {
+    pub(crate) fn network(ip: &str) -> u32 {
+        print(network(ip)).max(1)
+    }
+
+    /// The family of a user agent.
+    pub(crate) fn client(agent: &str) -> u32 {
+        print(agent.split(['/', ' ']).next().unwrap_or_default()).max(1)
+    }
+
+    pub(crate) fn country(code: &str) -> u16 {
+        (print(code) as u16).max(1)
+    }
+
     /// What a record does not say is no difference.
     fn differences(self, other: Place) -> [bool; 3] {
         let differ = |one: u32, two: u32| one != 0 && two != 0 && one != two;
@@ -180,20 +196,7 @@ impl Place {
 
 #[inline]
 fn key(seen: &Seen<'_>) -> Option<u32> {
-    Some((seen.shown[0]? as u32).max(1))
-}
-
-fn place(seen: &Seen<'_>) -> Place {
-    let (events, at) = (seen.row.events, seen.row.at);
-    let network = match text(events.src_ip, at) {
-        _ if events.src_asn.is_valid(at) => (events.src_asn.value(at) as u32).max(1),
-        Some(ip) => print(network(ip)).max(1),
-        None => 0,
-    };
-    let family = |agent: &str| print(agent.split(['/', ' ']).next().unwrap_or_default()).max(1);
-    let client = text(events.user_agent, at).map_or(0, family);
-    let country = text(events.src_country, at).map_or(0, |country| (print(country) as u16).max(1));
-    Place { network, client, country }
+    Some((seen.row.shown[0]? as u32).max(1))
 }
 
 /// Told apart within one agent only; who wants to look like another place just writes what that one does.

@@ -83,7 +83,12 @@ impl Detector for Rate {
 
     #[inline]
     fn warm(state: &Rates) -> usize {
-        state.burst as usize ^ state.series[0].as_ref().map_or(0, |calls| calls.warm())
+        state.burst as usize ^ state.rhythm.hours as usize
+    }
+
+    #[inline]
+    fn warm_near(state: &Rates) -> usize {
+        state.series.iter().flatten().fold(0, |sum, series| sum ^ series.warm())
     }
 
     fn bytes(state: &Rates) -> usize {

@@ -16,7 +16,7 @@ use schemas::glob::like;
 use schemas::table::strs_in;
 use serde::{Deserialize, Serialize};
 
-use super::{About, Detector, FACT_BITS, Report, Seen, Term};
+use super::{About, Detector, Drain, FACT_BITS, Report, Seen, Term};
 use crate::Config;
 use crate::explain::Case;
 use crate::hash::Of;
@@ -69,7 +69,7 @@ impl Detector for Scope {
         (std::mem::replace(&mut state.0, source) != source).then_some(source)
     }
 
-    fn fold(shared: &mut Vec<u32>, notes: Vec<u32>, _: &Config, _: i64) {
+    fn fold(shared: &mut Vec<u32>, notes: Drain<'_, u32>, _: &Config, _: i64) {
         for source in notes {
             if shared.len() < SOURCES_MAX && !shared.contains(&source) {
                 shared.push(source);
@@ -79,8 +79,7 @@ impl Detector for Scope {
 }
 
 fn states_both(seen: &Seen<'_>) -> bool {
-    let (events, at) = (seen.row.events, seen.row.at);
-    strs_in(events.scopes_used, at).next().is_some() && strs_in(events.scopes, at).next().is_some()
+    seen.row.uses_scopes && seen.row.scopes.is_some()
 }
 
 /// The first scope used that is not among the granted.

@@ -12,12 +12,12 @@
 use schemas::table::strs_in;
 use serde::{Deserialize, Serialize};
 
-use super::values::{Surprise, Tally, Values};
-use super::{About, Detector, Report, Seen};
+use super::values::{New, Surprise, Tally, Values};
+use super::{About, Detector, Drain, Report, Seen};
 use crate::Config;
 use crate::evidence::History;
 use crate::explain::Case;
-use crate::hash::{Of, quick};
+use crate::hash::Of;
 
 pub(super) struct ScopeWidening;
 
@@ -41,25 +41,25 @@ impl Detector for ScopeWidening {
     };
     type State = Held;
     type Shared = Tally;
-    type Note = Vec<u32>;
+    type Note = New;
 
     #[inline]
     fn score(state: &Held, shared: &Tally, seen: &Seen<'_>) -> f64 {
-        if seen.evidence.history != History::Own || list(seen).is_none_or(|list| list == state.last) {
+        if seen.evidence.history != History::Own || seen.row.scopes.is_none_or(|list| list == state.last) {
             return 0.0;
         }
-        widest(state, shared, seen).map_or(0.0, |(_, surprise)| seen.share() * surprise.bits())
+        widest(state, shared, seen).map_or(0.0, |(_, surprise)| seen.row.share * surprise.bits())
     }
 
     fn report(state: &Held, shared: &Tally, seen: &Seen<'_>, case: &Case<'_>) -> Report {
         let Some((scope, surprise)) = widest(state, shared, seen) else { return Report::nothing() };
         let title = format!("{} holds the scope {scope} for the first time", case.who);
-        Report { title, terms: surprise.terms(seen.share(), "scopes") }
+        Report { title, terms: surprise.terms(seen.row.share, "scopes") }
     }
 
     #[inline]
-    fn learn(state: &mut Held, seen: &Seen<'_>, _: bool) -> Option<Vec<u32>> {
-        let (list, hour) = (list(seen)?, seen.hour());
+    fn learn(state: &mut Held, seen: &Seen<'_>, _: bool) -> Option<New> {
+        let (list, hour) = (seen.row.scopes?, seen.hour());
         if list == state.last && hour <= state.hour {
             return None;
         }
@@ -68,24 +68,14 @@ impl Detector for ScopeWidening {
         state.scopes.learn(scopes, seen.row.time)
     }
 
-    fn fold(shared: &mut Tally, notes: Vec<Vec<u32>>, _: &Config, _: i64) {
+    fn fold(shared: &mut Tally, notes: Drain<'_, Self::Note>, _: &Config, _: i64) {
         shared.fold(notes);
     }
 
     #[inline]
     fn warm(state: &Held) -> usize {
-        state.scopes.warm()
+        state.scopes.warm() ^ state.last as usize
     }
-
-    fn bytes(state: &Held) -> usize {
-        state.scopes.bytes()
-    }
-}
-
-/// Stands for all scopes of the call in their order.
-fn list(seen: &Seen<'_>) -> Option<u32> {
-    let scopes = strs_in(seen.row.events.scopes, seen.row.at);
-    scopes.fold(None, |list, scope| Some(list.unwrap_or(0u32).rotate_left(5) ^ quick(scope) as u32))
 }
 
 fn widest<'a>(state: &Held, shared: &Tally, seen: &Seen<'a>) -> Option<(&'a str, Surprise)> {

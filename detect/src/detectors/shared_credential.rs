@@ -15,18 +15,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Detector, FACT_BITS, Report, Seen, Term};
+use super::{About, Detector, Drain, FACT_BITS, Report, Seen, Term};
 use crate::Config;
 use crate::engine::MINUTE_MICROS;
 use crate::explain::Case;
-use crate::hash::{Map, mix, quick};
+use crate::hash::Map;
 
 pub(super) struct SharedCredential;
 
 /// A day of tokens of 100,000 agents, some 40 MB at most.
 const HANDS_MAX: usize = 1 << 20;
 /// The flag of ingest for a token that was issued to, or seen with, another agent.
-const CONFLICT: &str = "token_conflict";
+pub(crate) const TOKEN_CONFLICT: &str = "token_conflict";
 /// Minutes for which a token that was shown counts as in use, and after which a credential counts as one agent's own.
 const LIVE_MINS: u32 = 1_440;
 const OWN_MINS: u32 = 3 * 1_440;
@@ -66,7 +66,7 @@ impl Detector for SharedCredential {
         let quarter = seen.minute() / 15;
         // What was looked at in this quarter of an hour is not looked at again.
         let new = |(key, _): &(u64, &str)| !state.0.contains(&(*key as u32, quarter));
-        let any = keys(seen).iter().flatten().any(new) || seen.flag(CONFLICT);
+        let any = keys(seen).iter().flatten().any(new) || seen.row.token_conflict;
         if any && found(shared, seen).is_some() { FACT_BITS } else { 0.0 }
     }
 
@@ -86,13 +86,13 @@ impl Detector for SharedCredential {
             if note.is_none() && !state.0.contains(&noted) {
                 state.0.rotate_right(1);
                 state.0[0] = noted;
-                note = Some((key, seen.agent as u32, now, what == "token"));
+                note = Some((key, seen.row.agent as u32, now, what == "token"));
             }
         }
         note
     }
 
-    fn fold(Hands(shared): &mut Hands, notes: Vec<Self::Note>, _: &Config, time: i64) {
+    fn fold(Hands(shared): &mut Hands, notes: Drain<'_, Self::Note>, _: &Config, time: i64) {
         if shared.len() + notes.len() > HANDS_MAX {
             let now = u32::try_from(time / MINUTE_MICROS).unwrap_or_default();
             shared.retain(|_, hand| now.saturating_sub(hand.last) <= LIVE_MINS);
@@ -111,6 +111,11 @@ impl Detector for SharedCredential {
             }
         }
     }
+
+    #[inline]
+    fn warm(state: &Noted) -> usize {
+        state.0[0].0 as usize
+    }
 }
 
 impl Hand {
@@ -123,19 +128,18 @@ impl Hand {
 /// The token or credential of this call that is another agent's.
 #[inline]
 fn found(Hands(shared): &Hands, seen: &Seen<'_>) -> Option<(u64, &'static str)> {
-    let (me, now) = (seen.agent as u32, seen.minute());
+    let (me, now) = (seen.row.agent as u32, seen.minute());
     let anothers = |(key, what): &(u64, &str)| {
         shared.get(key).is_some_and(|hand| {
             let own = *what == "token" || hand.is_own();
             hand.agent != me && !hand.shared && own && now.abs_diff(hand.last) <= LIVE_MINS
-        }) || *what == "token" && seen.flag(CONFLICT)
+        }) || *what == "token" && seen.row.token_conflict
     };
     keys(seen).into_iter().flatten().find(anothers)
 }
 
 #[inline]
 fn keys(seen: &Seen<'_>) -> [Option<(u64, &'static str)>; 2] {
-    let source = quick(seen.row.events.source.value(seen.row.at));
-    let [token, credential] = seen.shown;
-    [token.map(|key| (mix(source, key), "token")), credential.map(|key| (mix(source, key), "credential"))]
+    let [token, credential] = seen.row.shown_here;
+    [token.map(|key| (key, "token")), credential.map(|key| (key, "credential"))]
 }

@@ -12,13 +12,13 @@
 //! quiet: list read invoices {org_id=north resource_tenant=north}, list read invoices
 //! ```
 
-use super::values::{Tally, Values};
-use super::{About, Detector, Report, Seen};
+use super::values::{New, Tally, Values};
+use super::{About, Detector, Drain, Report, Seen};
 use crate::Config;
 use crate::engine::text;
 use crate::evidence::History;
 use crate::explain::Case;
-use crate::hash::Of;
+use crate::row::reached;
 
 pub(super) struct TenantReach;
 
@@ -33,51 +33,41 @@ impl Detector for TenantReach {
     };
     type State = Values;
     type Shared = Tally;
-    type Note = Vec<u32>;
+    type Note = New;
 
     #[inline]
     fn score(state: &Values, shared: &Tally, seen: &Seen<'_>) -> f64 {
         if seen.evidence.history != History::Own {
             return 0.0;
         }
-        let surprise = reached(seen).and_then(|name| state.surprise(shared, seen.print(Of::Organization, name)));
-        surprise.map_or(0.0, |surprise| seen.share() * surprise.bits())
+        let surprise = seen.row.reached.and_then(|name| state.surprise(shared, name));
+        surprise.map_or(0.0, |surprise| seen.row.share * surprise.bits())
     }
 
     fn report(state: &Values, shared: &Tally, seen: &Seen<'_>, case: &Case<'_>) -> Report {
-        let name = reached(seen).unwrap_or_default();
-        let surprise = state.surprise(shared, seen.print(Of::Organization, name));
+        let name = reached(seen.row.events, seen.row.at).unwrap_or_default();
+        let surprise = seen.row.reached.and_then(|name| state.surprise(shared, name));
         let from = match text(seen.row.events.org_id, seen.row.at) {
             Some(own) if own != name => format!(" from {own}"),
             _ => String::new(),
         };
         Report {
             title: format!("{} reached the organization {name}{from} for the first time", case.who),
-            terms: surprise.map_or(Vec::new(), |surprise| surprise.terms(seen.share(), "organizations")),
+            terms: surprise.map_or(Vec::new(), |surprise| surprise.terms(seen.row.share, "organizations")),
         }
     }
 
     #[inline]
-    fn learn(state: &mut Values, seen: &Seen<'_>, _: bool) -> Option<Vec<u32>> {
-        let name = seen.print(Of::Organization, reached(seen)?);
-        state.learn(std::iter::once(name), seen.row.time)
+    fn learn(state: &mut Values, seen: &Seen<'_>, _: bool) -> Option<New> {
+        state.learn(std::iter::once(seen.row.reached?), seen.row.time)
     }
 
-    fn fold(shared: &mut Tally, notes: Vec<Vec<u32>>, _: &Config, _: i64) {
+    fn fold(shared: &mut Tally, notes: Drain<'_, Self::Note>, _: &Config, _: i64) {
         shared.fold(notes);
     }
 
     #[inline]
     fn warm(state: &Values) -> usize {
-        Values::warm(state)
+        state.warm()
     }
-
-    fn bytes(state: &Values) -> usize {
-        state.bytes()
-    }
-}
-
-fn reached<'a>(seen: &Seen<'a>) -> Option<&'a str> {
-    let (events, at) = (seen.row.events, seen.row.at);
-    text(events.resource_tenant, at).or_else(|| text(events.org_id, at))
 }

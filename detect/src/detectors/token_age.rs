@@ -10,7 +10,6 @@
 //! quiet: list read invoices {token_issued_at=-3 token_id=t-1}
 //! ```
 
-use arrow::array::Array;
 use serde::{Deserialize, Serialize};
 
 use super::{About, Detector, Report, Seen, Term};
@@ -73,11 +72,15 @@ impl Detector for TokenAge {
         }
         None
     }
+
+    #[inline]
+    fn warm(state: &Ages) -> usize {
+        state.newest as usize
+    }
 }
 
 /// When the token was issued, and the minutes since.
 #[inline]
 fn age(seen: &Seen<'_>) -> Option<(i64, u32)> {
-    let (issued, at) = (seen.row.events.token_issued_at, seen.row.at);
-    issued.is_valid(at).then(|| (issued.value(at), minutes(issued.value(at), seen.row.time)))
+    seen.row.token_issued_at.map(|issued| (issued, minutes(issued, seen.row.time)))
 }

@@ -14,13 +14,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{About, Detector, FACT_BITS, Report, Seen, Term};
+use super::{About, Detector, Drain, FACT_BITS, Report, Seen, Term};
 use crate::Config;
 use crate::engine::{DAY_MICROS, text};
 use crate::explain::Case;
 use crate::hash::Of;
 use crate::lengths::{minutes, words};
-use arrow::array::Array;
+use crate::row::Ends;
 
 pub(super) struct TokenDead;
 
@@ -63,7 +63,7 @@ impl Detector for TokenDead {
         Some((seen.keyed.of(Of::Credential, 0, id), seen.row.time))
     }
 
-    fn fold(shared: &mut Self::Shared, notes: Vec<(u64, i64)>, _: &Config, time: i64) {
+    fn fold(shared: &mut Self::Shared, notes: Drain<'_, (u64, i64)>, _: &Config, time: i64) {
         if shared.len() + notes.len() > REVOKED_MAX {
             shared.retain(|_, revoked| time - *revoked < REVOKED_MICROS);
         }
@@ -82,7 +82,7 @@ fn death(shared: &BTreeMap<u64, i64>, seen: &Seen<'_>) -> Option<(&'static str, 
         if shared.is_empty() || !counts(seen) {
             return None;
         }
-        let revoked = seen.shown.into_iter().flatten().filter_map(|key| shared.get(&key));
+        let revoked = seen.row.shown.into_iter().flatten().filter_map(|key| shared.get(&key));
         let mins = revoked.map(|revoked| minutes(*revoked, seen.row.time)).max()?;
         (mins > GRACE_MINS).then_some(("was revoked", mins))
     })
@@ -90,26 +90,23 @@ fn death(shared: &BTreeMap<u64, i64>, seen: &Seen<'_>) -> Option<(&'static str, 
 
 #[inline]
 fn expired(seen: &Seen<'_>) -> Option<(&'static str, u32)> {
-    let (expires, at) = (seen.row.events.token_expires_at, seen.row.at);
-    let mins = if expires.is_valid(at) && counts(seen) { minutes(expires.value(at), seen.row.time) } else { 0 };
-    (mins > GRACE_MINS).then_some(("had expired", mins))
+    let mins = minutes(seen.row.token_expires_at?, seen.row.time);
+    (mins > GRACE_MINS && counts(seen)).then_some(("had expired", mins))
 }
 
 /// Logins and renewals are where tokens end and begin.
 #[inline]
 fn counts(seen: &Seen<'_>) -> bool {
-    seen.let_through() && seen.row.events.effect.value(seen.row.at) != "auth"
+    seen.let_through() && seen.row.effect != "auth"
 }
 
 /// Whether the action ends a token, key or credential.
 #[inline]
 fn revokes(seen: &Seen<'_>) -> bool {
-    let (events, at) = (seen.row.events, seen.row.at);
-    let action = events.action.value(at).as_bytes();
-    let has = |word: &str| action.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()));
-    match events.effect.value(at) {
-        "admin" | "auth" | "delete" if has("revok") => true,
-        "admin" | "delete" => has("delet") && ["token", "key", "credential", "secret"].into_iter().any(has),
+    let Ends { revokes, deletes } = seen.row.ends_token;
+    match seen.row.effect {
+        "admin" | "delete" => revokes || deletes,
+        "auth" => revokes,
         _ => false,
     }
 }

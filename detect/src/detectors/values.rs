@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Term;
+use crate::few::Few;
 use crate::shard::bits;
 
 const VALUES_MAX: usize = 24;
@@ -22,11 +23,14 @@ const TALLY_MAX: usize = 8_192;
 /// The values that an agent showed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Values {
-    seen: Vec<u32>,
+    seen: Few<u32, VALUES_MAX>,
     hours: u32,
     hour: i32,
     broad: bool,
 }
+
+/// Values that an agent showed in an hour that is new, or that are new to it.
+pub(crate) type New = Few<u32, VALUES_MAX>;
 
 /// The values that a tenant's agents showed, and in how many of their hours.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -63,7 +67,7 @@ impl Values {
 
     /// Learns the values of one call; what the tenant should hear of them.
     #[inline]
-    pub(super) fn learn(&mut self, values: impl Iterator<Item = u32> + Clone, time: i64) -> Option<Vec<u32>> {
+    pub(super) fn learn(&mut self, values: impl Iterator<Item = u32> + Clone, time: i64) -> Option<New> {
         let hour = time.div_euclid(HOUR_MICROS) as i32;
         let next = hour > self.hour;
         if next {
@@ -71,33 +75,37 @@ impl Values {
         }
         let before = self.seen.len();
         for value in values.clone().filter(|_| !self.broad) {
-            if !self.seen.contains(&value) {
-                self.seen.push(value);
-            }
-            if self.seen.len() > VALUES_MAX {
-                (self.seen, self.broad) = (Vec::new(), true);
-                break;
+            match self.seen.contains(&value) {
+                true => {}
+                false if self.seen.is_full() => {
+                    self.seen.clear();
+                    self.broad = true;
+                    break;
+                }
+                false => self.seen.push(value),
             }
         }
         let news = self.seen.len() > before;
-        (next || news).then(|| values.take(VALUES_MAX).collect())
+        (next || news).then(|| {
+            let mut told = New::default();
+            values.take(VALUES_MAX).for_each(|value| told.push(value));
+            told
+        })
     }
+}
 
+impl Values {
     #[inline]
     pub(super) fn warm(&self) -> usize {
-        self.seen.first().map_or(0, |value| *value as usize)
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.seen.capacity() * size_of::<u32>()
+        self.hour as usize ^ self.seen.len() ^ self.seen.first().map_or(0, |value| *value as usize)
     }
 }
 
 impl Tally {
-    pub(super) fn fold(&mut self, notes: Vec<Vec<u32>>) {
+    pub(super) fn fold(&mut self, notes: impl Iterator<Item = New>) {
         for note in notes {
             self.hours = self.hours.saturating_add(1);
-            for value in note {
+            for value in note.iter().copied() {
                 if self.with.len() < TALLY_MAX || self.with.contains_key(&value) {
                     let with = self.with.entry(value).or_default();
                     *with = with.saturating_add(1);
@@ -138,6 +146,12 @@ mod tests {
         own
     }
 
+    fn new(values: &[u32]) -> New {
+        let mut new = New::default();
+        values.iter().for_each(|value| new.push(*value));
+        new
+    }
+
     #[test]
     fn the_longer_the_same_the_more_surprising_is_another() {
         let all = Tally::default();
@@ -152,9 +166,9 @@ mod tests {
     fn what_others_do_is_less_surprising() {
         let own = used_to(&[1], 100);
         let mut all = Tally::default();
-        all.fold(vec![vec![1]; 1000]);
+        all.fold(vec![new(&[1]); 1000].into_iter());
         let alone = own.surprise(&all, 9).expect("it is new").bits();
-        all.fold(vec![vec![9]; 500]);
+        all.fold(vec![new(&[9]); 500].into_iter());
         assert!(own.surprise(&all, 9).expect("it is new").bits() + 8.0 < alone);
     }
 
@@ -162,7 +176,7 @@ mod tests {
     fn a_burst_counts_once_and_a_broad_agent_surprises_nobody() {
         let mut own = used_to(&[1], 1);
         assert_eq!(own.learn([1].into_iter(), HOUR + 1), None);
-        assert_eq!(own.learn([2].into_iter(), HOUR + 2), Some(vec![2]));
+        assert_eq!(own.learn([2].into_iter(), HOUR + 2), Some(new(&[2])));
         own.learn(0..100, HOUR + 3);
         assert!(own.broad && own.seen.is_empty() && own.surprise(&Tally::default(), 999).is_none());
     }
