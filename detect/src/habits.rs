@@ -189,16 +189,17 @@ impl Habits {
         self.table.add(SESSIONS, 1);
         for (i, call) in keys.iter().enumerate() {
             let same = || keys[..i].iter().filter(|before| before.with == call.with);
-            if same().next().is_none() {
+            let is_first = same().next().is_none();
+            if is_first {
                 self.table.add(call.with, 1);
             }
             for (k, context) in call.contexts.into_iter().enumerate().filter(|(_, context)| *context != 0) {
-                if same().all(|before| before.contexts[k] != context) {
+                if is_first || same().all(|before| before.contexts[k] != context) {
                     self.follow(context, call.follows[k], 1);
                 }
             }
             for on_resource in call.on_resources.into_iter().filter(|key| *key != 0) {
-                if same().all(|before| !before.on_resources.contains(&on_resource)) {
+                if is_first || same().all(|before| !before.on_resources.contains(&on_resource)) {
                     self.meet(call.on, on_resource, 1);
                 }
             }

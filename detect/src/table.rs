@@ -86,19 +86,19 @@ impl Table {
     /// Where `key` is, or the first free slot where it may go.
     #[inline]
     fn find(&self, key: u64) -> Result<usize, Option<usize>> {
-        let mask = self.slots.len() - 1;
         let tag = tag(key);
-        for step in 0..WINDOW {
-            let at = (key as usize).wrapping_add(step) & mask;
-            let slot = self.slots[at];
-            if slot == 0 {
-                return Err(Some(at));
-            }
-            if slot & TAG == tag {
-                return Ok(at);
-            }
-        }
-        Err(None)
+        let look = |slots: &[u64], first: usize| {
+            slots.iter().enumerate().find_map(|(step, slot)| match *slot {
+                0 => Some(Err(Some(first + step))),
+                slot if slot & TAG == tag => Some(Ok(first + step)),
+                _ => None,
+            })
+        };
+        // The window goes on at the start where it reaches the end.
+        let (start, ahead) = self.slots.split_at(key as usize & (self.slots.len() - 1));
+        let wrapped = WINDOW.saturating_sub(ahead.len());
+        let found = look(&ahead[..WINDOW.min(ahead.len())], start.len()).or_else(|| look(&start[..wrapped], 0));
+        found.unwrap_or(Err(None))
     }
 
     fn slot_for(&mut self, key: u64) -> usize {
