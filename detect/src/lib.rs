@@ -26,6 +26,7 @@ mod hash;
 mod impact;
 mod lengths;
 mod rhythm;
+mod series;
 mod session;
 mod shard;
 mod snapshot;
