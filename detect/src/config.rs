@@ -99,7 +99,7 @@ impl Default for Config {
             fact_bits: 12.0,
             after_kill_secs: 30,
             catalogue_file: None,
-            rate_bits: 12.5,
+            rate_bits: 16.0,
             dormant_bits: 12.0,
             dormant_days: 14,
             token_age_bits: 12.0,

@@ -28,6 +28,7 @@ mod impact;
 mod lengths;
 mod rhythm;
 mod row;
+mod series;
 mod session;
 mod shard;
 mod snapshot;

@@ -12,7 +12,7 @@ use schemas::catalogue::Known;
 use schemas::table::{has, hops_in, strs_in};
 
 use crate::Config;
-use crate::detectors::{Place, TOKEN_CONFLICT};
+use crate::detectors::{Place, TOKEN_CONFLICT, amounts};
 use crate::engine::text;
 use crate::habits::{Call, RESOURCES_MAX};
 use crate::hash::{Keyed, Of, mix, quick};
@@ -51,6 +51,8 @@ pub(crate) struct Row<'a> {
     pub(crate) shown_here: [Option<u64>; 2],
     pub(crate) token_issued_at: Option<i64>,
     pub(crate) token_expires_at: Option<i64>,
+    /// How much of each quantity that has a rhythm.
+    pub(crate) amounts: [u32; 4],
     /// Where the call came from.
     pub(crate) place: Place,
     /// Stands for all scopes of the call in their order.
@@ -168,6 +170,7 @@ impl Reader {
             shown_here: shown.map(|key| key.map(|key| mix(source, key))),
             token_issued_at: number(events.token_issued_at, at),
             token_expires_at: number(events.token_expires_at, at),
+            amounts: amounts(events, at, share),
             place: self.place(events, at),
             scopes: scopes(events, at),
             uses_scopes: strs_in(events.scopes_used, at).next().is_some(),

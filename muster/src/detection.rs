@@ -12,6 +12,7 @@ use arrow::array::Array;
 use detect::Engine;
 use lake::files::Files;
 use lake::log::{Frame, Group, Log, LogError, Payload};
+use respond::budget::Budget;
 use schemas::order::Orders;
 use schemas::{AlertRow, OrderRow};
 use serde_json::{Value, json};
@@ -21,8 +22,9 @@ pub(crate) const FOLDER: &str = "detect";
 pub(crate) const SNAPSHOT: &str = "engine.snapshot";
 /// Name of the reader group in the log.
 pub(crate) const GROUP: &str = "detect";
-/// A snapshot holds a position of 8 bytes before the engine's own bytes.
-const POSITION_BYTES: usize = 8;
+/// A snapshot holds the position and the length of what is left of the alert budgets, 8 bytes each, that budget as JSON, and
+/// the engine's own bytes.
+const NUMBER_BYTES: usize = 8;
 const READ_BYTES_MAX: usize = 8 << 20;
 const SNAPSHOT_EVENTS_MAX: usize = 200_000;
 /// A tick is a second: so long until a snapshot when frames came, and when none did.
@@ -53,28 +55,37 @@ pub(crate) struct Detection {
     snapshot: PathBuf,
     unsaved: Unsaved,
     engine: Engine,
+    budget: Budget,
+    alerts_day_max: u32,
     position: u64,
     progress: Arc<AtomicU64>,
 }
 
 impl Detection {
     /// Restores the last snapshot; without one, or where a snapshot cannot be read, starts at the oldest frame there is.
-    pub(crate) fn open(log: Arc<Log>, files: Arc<dyn Files>, folder: PathBuf, config: &detect::Config) -> Result<Self> {
+    pub(crate) fn open(
+        log: Arc<Log>,
+        files: Arc<dyn Files>,
+        folder: PathBuf,
+        config: &detect::Config,
+        alerts_day_max: u32,
+    ) -> Result<Self> {
         files.create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let snapshot = folder.join(SNAPSHOT);
-        let (engine, position) = match restore(files.as_ref(), &snapshot, config) {
+        let (engine, budget, position) = match restore(files.as_ref(), &snapshot, config) {
             Ok(Some(restored)) => restored,
-            Ok(None) => (Engine::new(config), log.first()),
+            Ok(None) => (Engine::new(config), Budget::default(), log.first()),
             Err(error) => {
                 tracing::error!("the detectors' snapshot cannot be used, they learn anew from the log: {error:#}");
-                (Engine::new(config), log.first())
+                (Engine::new(config), Budget::default(), log.first())
             }
         };
         // Frames that the log no longer has are in the lake; learning from there is `muster learn`'s.
         let position = position.max(log.first());
         log.passed(GROUP, position);
         let progress = Arc::new(AtomicU64::new(position));
-        Ok(Detection { log, files, snapshot, unsaved: Unsaved::default(), engine, position, progress })
+        let unsaved = Unsaved::default();
+        Ok(Detection { log, files, snapshot, unsaved, engine, budget, alerts_day_max, position, progress })
     }
 
     /// One past the last frame judged; readable from other threads.
@@ -96,6 +107,7 @@ impl Detection {
                 self.judge(frame, &mut alerts)?;
             }
             if !alerts.is_empty() {
+                alerts.iter_mut().for_each(|alert| self.budget.weigh(alert, self.alerts_day_max));
                 let group = Group { alerts: Some(schemas::alert::batch(&alerts)), ..Group::default() };
                 match runtime.block_on(self.log.append(group)) {
                     Ok(_) => {}
@@ -141,7 +153,7 @@ impl Detection {
     }
 
     fn save(&mut self) -> Result<()> {
-        save(self.files.as_ref(), &self.snapshot, &self.engine, self.position)?;
+        save(self.files.as_ref(), &self.snapshot, &self.engine, &self.budget, self.position)?;
         self.unsaved = Unsaved::default();
         self.log.passed(GROUP, self.position);
         Ok(())
@@ -149,14 +161,17 @@ impl Detection {
 }
 
 /// Writes the snapshot whole: a temporary file, fsynced, renamed, folder fsynced.
-pub(crate) fn save(files: &dyn Files, snapshot: &Path, engine: &Engine, position: u64) -> Result<()> {
+pub(crate) fn save(files: &dyn Files, snapshot: &Path, engine: &Engine, budget: &Budget, position: u64) -> Result<()> {
     let temporary = snapshot.with_extension("tmp");
     let folder = snapshot.parent().context("the snapshot lies in a folder")?;
     if files.len(&temporary).is_ok() {
         files.remove(&temporary)?;
     }
     let mut file = files.create(&temporary)?;
+    let budget = serde_json::to_vec(budget)?;
     file.append(&position.to_le_bytes())?;
+    file.append(&(budget.len() as u64).to_le_bytes())?;
+    file.append(&budget)?;
     file.append(&engine.snapshot())?;
     file.sync()?;
     files.rename(&temporary, snapshot)?;
@@ -182,16 +197,25 @@ pub(crate) fn control_of(step: &OrderRow) -> Option<Value> {
     }
 }
 
-fn restore(files: &dyn Files, path: &Path, config: &detect::Config) -> Result<Option<(Engine, u64)>> {
+fn restore(files: &dyn Files, path: &Path, config: &detect::Config) -> Result<Option<(Engine, Budget, u64)>> {
     let len = match files.len(path) {
         Ok(len) => len,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let bytes = files.read(path, 0..len)?;
-    let (position, state) = bytes.split_first_chunk::<POSITION_BYTES>().context("the snapshot is too short")?;
-    let engine = Engine::restore(config, state).map_err(|error| anyhow::anyhow!("{error}"))?;
-    Ok(Some((engine, u64::from_le_bytes(*position))))
+    let (position, budget, engine) = parts(&bytes).context("the snapshot is too short")?;
+    let budget = serde_json::from_slice(budget).context("the snapshot's budget is damaged")?;
+    let engine = Engine::restore(config, engine).map_err(|error| anyhow::anyhow!("{error}"))?;
+    Ok(Some((engine, budget, position)))
+}
+
+/// Position, budget and engine of a snapshot.
+pub(crate) fn parts(snapshot: &[u8]) -> Option<(u64, &[u8], &[u8])> {
+    let (position, rest) = snapshot.split_first_chunk::<NUMBER_BYTES>()?;
+    let (length, rest) = rest.split_first_chunk::<NUMBER_BYTES>()?;
+    let (budget, engine) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    Some((u64::from_le_bytes(*position), budget, engine))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use detect::Engine;
 use lake::tables::Lake;
 use query::QueryConfig;
 use query::history::{Span, arrivals};
+use respond::budget::Budget;
 use schemas::order::Orders;
 use schemas::verdict::Verdicts;
 use schemas::{AlertRow, Events, Judgement, OrderRow, VerdictRow, event, order, verdict};
@@ -132,7 +133,7 @@ pub(crate) async fn run(store: &Store, from: Option<i32>, to: Option<i32>) -> Re
     // It holds nothing once the sorting is done.
     let _ = std::fs::remove_dir_all(&span.spill);
     let (engine, learned) = done?;
-    detection::save(store.files.as_ref(), &folder.join(detection::SNAPSHOT), &engine, position)?;
+    detection::save(store.files.as_ref(), &folder.join(detection::SNAPSHOT), &engine, &Budget::default(), position)?;
     Ok((engine.agents(), learned))
 }
 

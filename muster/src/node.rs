@@ -147,7 +147,8 @@ impl Node {
         let taught = tokio::task::spawn_blocking(move || remembering.remember()).await??;
         tracing::info!(taught, "what was said of tokens is learned again from the log");
         let detect = store.detect_config(catalogue);
-        let detection = Detection::open(log.clone(), files.clone(), folder.join(detection::FOLDER), &detect)?;
+        let (folder, budget) = (folder.join(detection::FOLDER), config.respond.alerts_day_max);
+        let detection = Detection::open(log.clone(), files.clone(), folder, &detect, budget)?;
 
         let (stop, _) = watch::channel(false);
         let (failed, failure) = watch::channel(None);

@@ -65,6 +65,9 @@ async fn agents(
 #[serde(deny_unknown_fields)]
 struct Page {
     limit: Option<u32>,
+    /// Also those beyond the tenant's budget.
+    #[serde(default)]
+    all: bool,
 }
 
 async fn alerts(
@@ -73,13 +76,13 @@ async fn alerts(
     page: Result<Parameters<Page>, QueryRejection>,
 ) -> Result<Response, Problem> {
     may_query(&principal)?;
-    let Parameters(Page { limit }) = page.map_err(|e| Problem::new(e.status(), "invalid-query", e.body_text()))?;
+    let Parameters(Page { limit, all }) = page.map_err(|e| Problem::new(e.status(), "invalid-query", e.body_text()))?;
     let limit = limit.unwrap_or(ALERTS);
     if limit > ALERTS_MAX {
         let detail = format!("limit is at most {ALERTS_MAX}");
         return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid-query", detail));
     }
-    Ok(Json(json!({ "alerts": query.alerts(&principal.tenant, limit).await? })).into_response())
+    Ok(Json(json!({ "alerts": query.alerts(&principal.tenant, limit, all).await? })).into_response())
 }
 
 async fn alert(
@@ -93,11 +96,12 @@ async fn alert(
 }
 
 impl Query {
-    /// The tenant's newest alerts, newest first: objects with the columns of `judged_alerts`.
-    pub async fn alerts(&self, tenant: &str, limit: u32) -> Result<Vec<Value>, QueryError> {
-        let text = format!(
-            "SELECT * FROM judged_alerts ORDER BY received_at DESC, log_offset DESC, log_index DESC LIMIT {limit}"
-        );
+    /// The tenant's newest alerts, newest first: objects with the columns of `judged_alerts`. Those beyond its budget only
+    /// with `all`.
+    pub async fn alerts(&self, tenant: &str, limit: u32, all: bool) -> Result<Vec<Value>, QueryError> {
+        let which = if all { "" } else { "WHERE over_budget IS NOT TRUE" };
+        let order = "ORDER BY received_at DESC, log_offset DESC, log_index DESC";
+        let text = format!("SELECT * FROM judged_alerts {which} {order} LIMIT {limit}");
         self.sql(tenant, &text).await?.rows_as()
     }
 

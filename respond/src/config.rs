@@ -19,6 +19,9 @@ pub(crate) const APPROVALS_MAX: u32 = 2;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// Alerts a day and tenant that anybody is told of, beside facts: the gravest and most surprising of them. Up to a day's
+    /// worth is saved. What goes beyond is marked `over_budget`, starts no order, and is listed by `muster alerts list --all`.
+    pub alerts_day_max: u32,
     /// The first policy that matches an alert decides; an alert that none matches asks for nothing.
     pub policies: Vec<Policy>,
     /// Ids of agents and credentials that are never stopped, beside the agents that the registry protects. Names do not
@@ -275,6 +278,7 @@ impl Default for System {
 impl Default for Config {
     fn default() -> Self {
         Config {
+            alerts_day_max: 50,
             policies: vec![Policy::default()],
             protected: Vec::new(),
             orders_per_minute_max: 10,

@@ -23,6 +23,8 @@ const WAITING_MAX: usize = 1000;
 /// What an alert led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Handled {
+    /// Beyond the tenant's budget: evidence only.
+    OverBudget,
     /// No policy matches.
     NoPolicy,
     /// A policy matches, but the alert does not say whom to stop.
@@ -48,6 +50,9 @@ impl Responder {
     }
 
     async fn decide(&self, alert: &AlertRow) -> Result<Handled, Error> {
+        if alert.over_budget == Some(true) {
+            return Ok(Handled::OverBudget);
+        }
         let Some(policy) = self.config.policy(&alert.detector, alert.severity_id) else { return Ok(Handled::NoPolicy) };
         let Some(target) = Target::of(policy.target, alert) else {
             tracing::warn!(alert = alert.alert_id, target = ?policy.target, "the alert does not name what policy would stop");

@@ -7,6 +7,7 @@
 //! ```
 //! - [`config`] is what the operator may say; [`order`] is one order and its steps, `state` which may follow which, `target`
 //!   whom it stops, [`plan`] what it would do;
+//! - [`budget`] decides which alerts anybody hears of;
 //! - `decide` turns alerts into orders, `hand` is what persons do with them, `calls` drives the switches, `evidence` verifies;
 //!   `journal` is the control log and its mirror; `run` ties them to the main log and to time;
 //! - [`deny`] answers gateways from memory: `doors` are what they ask, [`gateway`] derives who is asking, `bundle` packs the list
@@ -20,6 +21,7 @@
 mod activity;
 mod arming;
 mod book;
+pub mod budget;
 mod bundle;
 mod calls;
 pub mod config;

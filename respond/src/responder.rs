@@ -68,6 +68,7 @@ pub struct Responder {
 /// What happened since start, for metrics.
 #[derive(Debug, Default)]
 pub struct Counts {
+    pub alerts_over_budget: AtomicU64,
     pub alerts_without_policy: AtomicU64,
     pub alerts_without_target: AtomicU64,
     pub alerts_covered: AtomicU64,
@@ -86,6 +87,7 @@ pub struct Counts {
 impl Counts {
     pub(crate) fn of(&self, handled: &Handled) -> &AtomicU64 {
         match handled {
+            Handled::OverBudget => &self.alerts_over_budget,
             Handled::NoPolicy => &self.alerts_without_policy,
             Handled::NoTarget => &self.alerts_without_target,
             Handled::Covered(_) => &self.alerts_covered,

@@ -15,6 +15,7 @@ crate::table::table! {
         severity_id: required I32 = "How bad it would be.", unit "1 informational, 2 low, 3 medium, 4 high, 5 critical", ocsf "severity_id (1.8)", ecs "event.severity";
         live: required Bool = "Whether the triggering event came through a door that may act, within 60 s of its time: only then may it start an unattended order.";
         rules_digest: required Str = "Digest of the rules and configuration that judged.", unit "32 hex digits";
+        over_budget: optional Bool = "Whether the tenant's budget of alerts (`respond.alerts_day_max`) was spent: then it is evidence, starts no order and tells nobody. None for a fact.";
         log_partition: required I32 = "Partition of the log.";
         log_offset: required I64 = "Offset of the frame in the log.";
         log_index: required I32 = "Row within the frame.";

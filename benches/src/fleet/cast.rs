@@ -11,6 +11,8 @@ use crate::records::{Agent, Token, User, Uuid, short_id};
 const USERS: [usize; 2] = [120, 30];
 const ISSUERS: [&str; 2] = ["https://acme.okta.example/oauth2/default", "https://globex.okta.example/oauth2/default"];
 const TOKEN_SECS: i64 = 3_600;
+/// Agents of one job that one person owns, at most.
+const TEAM_AGENTS: usize = 8;
 const REGIONS: [&str; 16] = [
     "", "-emea", "-apac", "-amer", "-dach", "-nordics", "-uk", "-latam", "-iberia", "-benelux", "-france", "-italy",
     "-japan", "-india", "-oceania", "-pilot",
@@ -82,10 +84,15 @@ pub(super) fn members(rng: &mut Rng, persons: &[Person], now_secs: i64) -> Vec<M
     for (tenant, name) in TENANTS.iter().enumerate() {
         let colleagues: Vec<usize> = (0..persons.len()).filter(|i| persons[*i].tenant == tenant).collect();
         for job in JOBS {
-            for region in &REGIONS[..job.agents[tenant]] {
+            let mut lead = None;
+            for (i, region) in REGIONS[..job.agents[tenant]].iter().enumerate() {
                 let mut member = member(rng, tenant, job, region, &colleagues);
-                let owner = &persons[colleagues[rng.usize(..colleagues.len())]].user;
-                member.agent.owner = Some(owner.mail.clone());
+                // Agents of one job are a team's, and its lead owns them.
+                let lead = match lead {
+                    Some(lead) if i % TEAM_AGENTS != 0 => lead,
+                    _ => *lead.insert(colleagues[rng.usize(..colleagues.len())]),
+                };
+                member.agent.owner = Some(persons[lead].user.mail.clone());
                 if let Door::DelegatedBy(other) = job.door {
                     let other = format!("{other}{region}");
                     let delegate = members.iter().find(|m| m.tenant == tenant && m.agent.name == other);

@@ -10,7 +10,7 @@ pub(super) struct Job {
     pub(super) sessions_a_day: u32,
     pub(super) scopes: &'static str,
     pub(super) steps: &'static [Step],
-    /// Normal too, but only in one session of [`super::week::RARELY`].
+    /// Normal too, but only in one session of several ([`super::week`]).
     pub(super) rarely: &'static [Step],
 }
 

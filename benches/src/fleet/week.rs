@@ -15,7 +15,9 @@ use crate::workload::Source;
 const DAY: i64 = 86_400_000_000;
 const HOUR: i64 = 3_600_000_000;
 const MINUTE: i64 = 60_000_000;
-/// One session in so many has a rarer action, runs on another machine, or acts for another colleague.
+/// One session in so many has a rarer action: often enough that a job's agents know it within days.
+const RARE_STEP: u32 = 8;
+/// One session in so many runs on another machine, or acts for another colleague.
 pub(super) const RARELY: u32 = 25;
 /// A batch spans at most this much of the simulated week, so that sources stay in step, and this many records.
 const WINDOW: i64 = 2 * HOUR;
@@ -116,7 +118,7 @@ impl<'a> Week<'a> {
         }
         let rare = match member.job.rarely {
             [] => None,
-            rarely => (self.rng.u32(..RARELY) == 0).then(|| &rarely[self.rng.usize(..rarely.len())]),
+            rarely => (self.rng.u32(..RARE_STEP) == 0).then(|| &rarely[self.rng.usize(..rarely.len())]),
         };
         // A session is about a few neighbouring things: what it reads, it then works on.
         let subject = member.ids_from + self.rng.u32(..400);

@@ -48,6 +48,7 @@ use crate::hash::{Keyed, Of};
 use crate::row::Row;
 
 pub(crate) use moved_token::Place;
+pub(crate) use rate::amounts;
 pub(crate) use shared_credential::TOKEN_CONFLICT;
 
 /// One call, as detectors see it.

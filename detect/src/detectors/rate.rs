@@ -13,18 +13,22 @@
 //! ```
 
 use arrow::array::{Array, Int64Array};
+use schemas::Events;
 use serde::{Deserialize, Serialize};
 
 use super::{About, Detector, FACT_BITS, Report, Seen, Term};
 use crate::engine::MINUTE_MICROS;
 use crate::evidence::History;
 use crate::explain::Case;
-use crate::rhythm::{Excess, Rhythm, Series};
+use crate::rhythm::Rhythm;
+use crate::series::Excess;
 
 pub(super) struct Rate;
 
+/// Their place is their number in the [`Rhythm`].
 const QUANTITIES: [(&str, &str); 4] =
     [("calls", "calls"), ("failures", "failed calls"), ("data", "records or kB"), ("cost", "of cost")];
+const CALLS: u8 = 0;
 /// An agent's hours before its rhythm says anything.
 const HOURS_MIN: u32 = 48;
 /// No minute is before 1970.
@@ -32,18 +36,17 @@ const EARLIEST: i64 = 60;
 /// A burst is over when nothing was over the threshold for so long.
 const BURST_MINUTES: i64 = 60;
 
-/// An agent's rhythm, its quantities as far as it has them, and until when a burst is silent.
+/// An agent's rhythm, and until when a burst is silent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rates {
     rhythm: Rhythm,
-    series: [Option<Box<Series>>; 4],
     burst: i64,
 }
 
 impl Detector for Rate {
     const ABOUT: About = About {
         name: "rate",
-        version: 1,
+        version: 2,
         doc: "more calls, failures, data or cost than is usual for this agent at this hour",
         source: include_str!("rate.rs"),
         hard: false,
@@ -74,10 +77,11 @@ impl Detector for Rate {
         if spoke {
             state.burst = minute + BURST_MINUTES;
         }
-        state.rhythm.pass(minute, &mut state.series);
-        for (series, amount) in state.series.iter_mut().zip(amounts(seen)).filter(|(_, amount)| *amount > 0) {
-            series.get_or_insert_with(|| Box::new(Series::new(amount))).add(minute, amount);
-        }
+        state.rhythm.pass(minute);
+        (0..)
+            .zip(seen.row.amounts)
+            .filter(|(_, amount)| *amount > 0)
+            .for_each(|(of, amount)| state.rhythm.add(of, amount));
         None
     }
 
@@ -88,11 +92,11 @@ impl Detector for Rate {
 
     #[inline]
     fn warm_near(state: &Rates) -> usize {
-        state.series.iter().flatten().fold(0, |sum, series| sum ^ series.warm())
+        state.rhythm.warm()
     }
 
     fn bytes(state: &Rates) -> usize {
-        state.series.iter().flatten().count() * size_of::<Series>()
+        state.rhythm.bytes()
     }
 }
 
@@ -101,22 +105,19 @@ impl Rates {
     #[inline]
     fn most(&self, seen: &Seen<'_>, minute: i64) -> (Excess, (&'static str, &'static str)) {
         let (mut most, mut which) = (Excess::default(), QUANTITIES[0]);
-        if let Some(calls) = &self.series[0] {
-            let amount = u64::from(calls.this_minute(self.rhythm.minute, minute)) + 1;
-            let limit = limit(seen);
-            if amount > u64::from(limit) {
-                return (Excess { bits: FACT_BITS, minutes: 1, amount, expected: f64::from(limit) }, which);
-            }
+        let calls = self.rhythm.this_minute(CALLS, minute);
+        if calls >= seen.config.user_calls_min_max.min(seen.config.agent_calls_min_max) && calls >= limit(seen) {
+            let (amount, expected) = (u64::from(calls) + 1, f64::from(limit(seen)));
+            return (Excess { bits: FACT_BITS, minutes: 1, amount, expected }, which);
         }
         if seen.evidence.history != History::Own || self.rhythm.hours < HOURS_MIN {
             return (most, which);
         }
-        for ((series, amount), names) in self.series.iter().zip(amounts(seen)).zip(QUANTITIES) {
-            if let (Some(series), 1..) = (series, amount) {
-                let excess = series.excess(&self.rhythm, minute, amount);
-                if excess.bits > most.bits {
-                    (most, which) = (excess, names);
-                }
+        for ((of, amount), names) in (0..).zip(seen.row.amounts).zip(QUANTITIES).filter(|((_, amount), _)| *amount > 0)
+        {
+            let excess = self.rhythm.excess(of, minute, amount);
+            if excess.bits > most.bits {
+                (most, which) = (excess, names);
             }
         }
         (most, which)
@@ -136,9 +137,9 @@ fn limit(seen: &Seen<'_>) -> u32 {
     }
 }
 
+/// How much of each quantity a call is: data are its records, else kilobytes; cost is its price, else model tokens.
 #[inline]
-fn amounts(seen: &Seen<'_>) -> [u32; 4] {
-    let (events, at) = (seen.row.events, seen.row.at);
+pub(crate) fn amounts(events: &Events<'_>, at: usize, share: f64) -> [u32; 4] {
     let number = |column: &Int64Array| if column.is_valid(at) { column.value(at).max(0) } else { 0 };
     let data = match number(events.records) {
         0 => (number(events.bytes_out).saturating_add(number(events.bytes_in)) + 999) / 1_000,
@@ -149,5 +150,5 @@ fn amounts(seen: &Seen<'_>) -> [u32; 4] {
         cost => cost,
     };
     let fits = |amount: i64| u32::try_from(amount).unwrap_or(u32::MAX);
-    [1, u32::from(!seen.let_through()), fits(data), fits(cost)]
+    [1, u32::from(share < 1.0), fits(data), fits(cost)]
 }

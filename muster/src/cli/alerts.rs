@@ -31,6 +31,9 @@ pub(crate) struct List {
     /// How many
     #[arg(long, default_value_t = 50)]
     limit: u32,
+    /// Also those beyond the tenant's budget, of which nobody was told
+    #[arg(long)]
+    all: bool,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     #[command(flatten)]
@@ -78,7 +81,9 @@ async fn list(command: &List, access: &Access) -> Result<ExitCode> {
         Format::Table => "substr(alert_id, 1, 12) AS alert, time, detector, severity_id AS severity, verdict, title",
         Format::Json | Format::Csv => "*",
     };
-    let query = format!("SELECT {columns} FROM judged_alerts ORDER BY time DESC, alert_id LIMIT {}", command.limit);
+    let which = if command.all { "" } else { "WHERE over_budget IS NOT TRUE" };
+    let limit = command.limit;
+    let query = format!("SELECT {columns} FROM judged_alerts {which} ORDER BY time DESC, alert_id LIMIT {limit}");
     output::rows(&ask(access, &command.tenant.tenant, &query).await?, command.format)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -134,6 +139,9 @@ pub(crate) fn story(alert: &Value) -> String {
         [("agent", "agent_id"), ("user", "user_id"), ("credential", "credential_id"), ("session", "session_id")]
     {
         story.push_str(&format!("{label:10} {}\n", text(column)));
+    }
+    if alert.get("over_budget").and_then(Value::as_bool) == Some(true) {
+        story.push_str("budget     beyond what the tenant is told of in a day: evidence only\n");
     }
     story.push_str(&format!("time       {}\nalert      {}\n", text("time"), text("alert_id")));
     if alert.get("verdict").is_some_and(Value::is_string) {

@@ -35,6 +35,19 @@ fn judged(id: &str, tenant: &str, verdict: &str, why: &str) -> VerdictRow {
 }
 
 #[tokio::test]
+async fn alerts_beyond_the_budget_are_listed_only_when_asked_for() {
+    let world = World::new(QueryConfig::default()).await;
+    let marked = |id, over_budget| AlertRow { over_budget, ..raised(id, "acme", "rate", 0) };
+    let alerts = [marked("fact", None), marked("told", Some(false)), marked("beyond", Some(true))];
+    world.log.append(Group { alerts: Some(alert::batch(&alerts)), ..Group::default() }).await.unwrap();
+    let mut counts = Vec::new();
+    for all in [false, true] {
+        counts.push(world.query.alerts("acme", 10, all).await.unwrap().len());
+    }
+    assert_eq!(counts, [2, 3]);
+}
+
+#[tokio::test]
 async fn the_last_verdict_counts_and_precision_is_by_week() {
     let world = World::new(QueryConfig::default()).await;
     let alerts = [

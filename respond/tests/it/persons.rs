@@ -180,6 +180,16 @@ async fn statistics_act_unattended_only_where_they_are_critical() {
 }
 
 #[tokio::test]
+async fn what_is_beyond_the_budget_is_evidence_and_no_more() {
+    let world = World::new(acting());
+    let critical = AlertRow { threshold: 20.0, severity_id: 5, over_budget: Some(true), ..alert("billing", START) };
+    assert_eq!(world.responder.handle_alert(&critical).await.expect("handled"), Handled::OverBudget);
+    assert!(!world.denied("billing") && world.responder.orders("acme", 10).is_empty());
+    let within = AlertRow { over_budget: Some(false), ..critical };
+    assert!(matches!(world.responder.handle_alert(&within).await.expect("handled"), Handled::Acting(_)));
+}
+
+#[tokio::test]
 async fn what_is_not_live_asks_nobody() {
     let world = World::new(asking());
     let backfill = AlertRow { live: false, ..alert("billing", START) };
