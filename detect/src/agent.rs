@@ -18,7 +18,7 @@ const SESSIONS_MAX: usize = 4;
 const RAISED_MAX: usize = 8;
 const HELD_MAX: usize = 4;
 /// Calls of all its open sessions, and of all that are held back.
-const OPEN_CALLS_MAX: usize = 80;
+const OPEN_CALLS_MAX: usize = CALLS_MAX;
 const HELD_CALLS_MAX: usize = CALLS_MAX;
 /// How many ordinary sessions a dismissed alert counts for.
 const DISMISSED_WEIGHT: u32 = 3;

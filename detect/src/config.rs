@@ -13,9 +13,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Agents remembered, a 64th of them in each partition of the log. Past it an eighth of a partition's is forgotten at once:
-    /// first those without enough history, then the longest idle.
+    /// Agents remembered, a 64th of them in each partition of the log. Past it an eighth of a partition's makes room:
+    /// those without enough history are forgotten, then the longest idle are packed.
     pub agents_max: usize,
+    /// Agents with history for which there was no room, packed until they act again: some 1 KB each. Past it an eighth is
+    /// forgotten, the longest idle first.
+    pub cold_agents_max: usize,
     /// Cohorts (owners, else sources) remembered, all tenants together; an agent of a later one is compared with its tenant only.
     pub cohorts_max: usize,
     /// Names of actions and resources kept for explanations; past it a name is not shown, nothing else changes.
@@ -86,6 +89,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             agents_max: 131_072,
+            cold_agents_max: 262_144,
             cohorts_max: 4_096,
             names_max: 65_536,
             pending_calls_max: 1 << 20,

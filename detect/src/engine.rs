@@ -226,7 +226,13 @@ impl Engine {
         self.shards.iter().map(|shard| shard.agents.len()).sum()
     }
 
-    /// Memory of all agents, and of the largest, in bytes.
+    /// Agents that are packed, and their memory in bytes.
+    pub fn cold_agents(&self) -> (usize, usize) {
+        let count = self.shards.iter().map(|shard| shard.cold.len()).sum();
+        (count, self.shards.iter().map(|shard| shard.cold.bytes()).sum())
+    }
+
+    /// Memory of all agents that are not packed, and of the largest, in bytes.
     pub fn agent_bytes(&self) -> (usize, usize) {
         let bytes = || self.shards.iter().flat_map(|shard| shard.agents.values()).map(|agent| agent.bytes());
         (bytes().sum(), bytes().max().unwrap_or(0))

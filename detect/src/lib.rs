@@ -16,6 +16,7 @@
 
 mod agent;
 mod alert;
+mod cold;
 mod config;
 pub mod detectors;
 mod engine;

@@ -12,7 +12,7 @@ use crate::few::Few;
 use crate::habits::{Call, Keys, Recent};
 
 /// Calls kept until they are learned; also the bits of [`Session::firsts`].
-pub(crate) const CALLS_MAX: usize = 64;
+pub(crate) const CALLS_MAX: usize = 48;
 /// Events that an alert shows at most.
 pub(crate) const EVENTS_MAX: usize = 16;
 

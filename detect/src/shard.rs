@@ -11,6 +11,7 @@ use std::hint::black_box;
 use crate::Config;
 use crate::agent::{Agent, Held};
 use crate::alert::raise;
+use crate::cold::Cold;
 use crate::detectors::{DETECTORS, Seen};
 use crate::engine::{DAY_MICROS, Found, MINUTE_MICROS, SHARDS, Scored, text};
 use crate::evidence::{Evidence, History};
@@ -47,6 +48,7 @@ pub(crate) struct Shard {
     pub(crate) swept: i64,
     /// Agents with open sessions, by the sweep that may end one; each agent once.
     due: BTreeMap<i64, Vec<u64>>,
+    pub(crate) cold: Cold,
     buffers: Buffers,
 }
 
@@ -59,6 +61,7 @@ impl Shard {
             holding: Vec::new(),
             swept: 0,
             due: BTreeMap::new(),
+            cold: Cold::new(),
             buffers: Buffers::default(),
         }
     }
@@ -102,9 +105,7 @@ impl Shard {
             |agent: &mut Agent, buffers: &mut Buffers, session| end(config, agent, pending, buffers, session, row.time);
         agent.session(row.session, row.job, row.time, idle, buffers, ended);
         agent.last = agent.last.max(row.time);
-        if !std::mem::replace(&mut agent.is_due, true) {
-            due.entry((row.time + idle) / SWEEP_MICROS).or_default().push(row.agent);
-        }
+        expect_end(config, agent, due);
 
         judge(around, symbols, agent, tenant, pending, row, found);
         let session = agent.open.last_mut().expect("the session is open");
@@ -123,34 +124,55 @@ impl Shard {
         if self.agents.len() >= config.agents_max.div_ceil(SHARDS).max(1) {
             self.make_room(config);
         }
-        self.agents.insert(row.agent, Box::new(Agent::new(row.agent, row.tenant, row.time)));
         let name = row.events.tenant.value(row.at);
         let pending = self.pending.entry(row.tenant).or_insert_with(|| Pending::new(name));
-        pending.join(config, 0, String::new(), Vec::new());
+        let agent = match self.cold.take(row.agent) {
+            Some(agent) => {
+                if !agent.held.is_empty() && !self.holding.contains(&row.agent) {
+                    self.holding.push(row.agent);
+                }
+                agent
+            }
+            None => {
+                pending.join(config, 0, String::new(), Vec::new());
+                Agent::new(row.agent, row.tenant, row.time)
+            }
+        };
+        self.agents.insert(row.agent, Box::new(agent));
     }
 
-    /// Forgets an eighth of the agents: those without enough history first, so that a flood of made-up agents cannot push
-    /// out the known ones; among equals the longest idle.
+    /// Makes room for an eighth more agents: those without enough history are forgotten first, so that a flood of made-up
+    /// agents cannot push out the known ones; of the others the longest idle are packed.
     fn make_room(&mut self, config: &Config) {
         let known = |agent: &Agent| agent.sessions >= config.history_sessions_min;
         let mut order: Vec<_> = self.agents.iter().map(|(key, agent)| (known(agent), agent.last, *key)).collect();
         order.sort_unstable();
-        for (_, _, key) in order.iter().take((order.len() / 8).max(1)) {
-            self.forget(config, *key);
+        for (known, _, key) in order.iter().take((order.len() / 8).max(1)) {
+            match self.agents.remove(key) {
+                Some(agent) if *known => self.cold.put(&agent),
+                Some(agent) => self.leave(config, &agent),
+                None => {}
+            }
+        }
+        for key in self.cold.excess(config.cold_agents_max / SHARDS) {
+            self.forget(config, key);
         }
     }
 
     pub(crate) fn forget(&mut self, config: &Config, key: u64) -> bool {
-        let Some(agent) = self.agents.remove(&key) else {
-            return false;
-        };
-        if let Some(pending) = self.pending.get_mut(&agent.tenant) {
-            pending.leave(config, 0);
-            if agent.cohort != 0 {
-                pending.leave(config, agent.cohort);
-            }
+        let agent = self.agents.remove(&key).map(|agent| *agent).or_else(|| self.cold.take(key));
+        agent.is_some_and(|agent| {
+            self.leave(config, &agent);
+            true
+        })
+    }
+
+    fn leave(&mut self, config: &Config, agent: &Agent) {
+        let pending = self.pending.entry(agent.tenant).or_insert_with(Pending::of_known);
+        pending.leave(config, 0);
+        if agent.cohort != 0 {
+            pending.leave(config, agent.cohort);
         }
-        true
     }
 
     pub(crate) fn of_tenant(&mut self, tenant: u64) -> impl Iterator<Item = &mut Agent> {
@@ -200,13 +222,7 @@ impl Shard {
 
     /// After reading back: agents with open sessions become due.
     pub(crate) fn expect_ends(&mut self, config: &Config) {
-        for (key, agent) in &mut self.agents {
-            if let Some(first) = agent.open.iter().map(|session| session.last).min() {
-                let sweep = (first + config.session_idle_mins * MINUTE_MICROS) / SWEEP_MICROS;
-                self.due.entry(sweep).or_default().push(*key);
-                agent.is_due = true;
-            }
-        }
+        self.agents.values_mut().for_each(|agent| expect_end(config, agent, &mut self.due));
     }
 
     /// What the agent did in this session is not learned; says whether there is such a session.
@@ -240,6 +256,18 @@ impl Shard {
             }
         }
         self.holding = still;
+    }
+}
+
+/// An agent with open sessions becomes due when the first of them may be left alone.
+fn expect_end(config: &Config, agent: &mut Agent, due: &mut BTreeMap<i64, Vec<u64>>) {
+    if agent.is_due {
+        return;
+    }
+    if let Some(first) = agent.open.iter().map(|session| session.last).min() {
+        agent.is_due = true;
+        let sweep = (first + config.session_idle_mins * MINUTE_MICROS) / SWEEP_MICROS;
+        due.entry(sweep).or_default().push(agent.key);
     }
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::Agent;
 use crate::alert::tag;
+use crate::cold::Cold;
 use crate::detectors::{About, Columns, DETECTORS, Notes, Shared, States};
 use crate::engine::SHARDS;
 use crate::hash::{Keyed, Map, Of, map};
@@ -66,6 +67,7 @@ struct ShardState {
     pending: Vec<(u64, Pending)>,
     holding: Vec<u64>,
     swept: i64,
+    cold: Cold,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,6 +95,7 @@ impl Engine {
             pending: waiting(&shard.pending),
             holding: shard.holding.clone(),
             swept: shard.swept,
+            cold: shard.cold.clone(),
         };
         let (shards, tenants): (Vec<ShardState>, _) =
             (self.shards.iter().map(shard).collect(), sorted(&self.tenants, tenant));
@@ -143,6 +146,8 @@ impl Engine {
         let here = detector_tags();
         let was: Vec<Option<usize>> = here.iter().map(|tag| state.detectors.iter().position(|t| t == tag)).collect();
         let (same, config) = (here == state.detectors, &self.config);
+        let tags = |columns: &Columns| columns.iter().map(|(tag, _)| *tag).collect::<Vec<_>>();
+        let same_memory = tags(&state.states) == tags(&States::pack(&[]));
         let tail = |tails: &[Tail], (about, at): (&About, &Option<usize>)| {
             at.map_or_else(|| Tail::new((about.floor_bits)(config)), |at| tails[at].clone())
         };
@@ -155,6 +160,8 @@ impl Engine {
             shard.symbols = Symbols::restore(config.names_max.div_ceil(SHARDS), saved.symbols);
             shard.holding = saved.holding;
             shard.swept = saved.swept;
+            // What was packed by other detectors cannot be read.
+            shard.cold = if same && same_memory { saved.cold } else { Cold::new() };
             shard.agents = into_map(saved.agents, |mut agent: Agent| {
                 agent.states = states.next().unwrap_or_default();
                 if !same {

@@ -208,6 +208,21 @@ fn a_flood_of_agents_does_not_push_out_the_known_ones() {
 }
 
 #[test]
+fn an_agent_that_had_to_make_room_comes_back_with_its_history() {
+    let config = Config { agents_max: 64 * 2, ..Config::default() };
+    let mut engine = Engine::new(&config);
+    feed(&mut engine, &steps(fleet(400, 7, 3), HOUR), 1000);
+    assert!(engine.agents() <= 128 && engine.cold_agents().0 > 200, "{:?}", engine.cold_agents());
+    let mut engine = Engine::restore(&config, &engine.snapshot()).expect("its own snapshot");
+    for agent in [0, 150, 399].map(|number| format!("agent-{number}")) {
+        let hijack = row(&agent, START + 8 * DAY, ("payroll.export", "export", Some("s3/elsewhere")));
+        let alerts = feed(&mut engine, &steps(vec![hijack], HOUR), 1);
+        let known = |alert: &&AlertRow| alert.explanation.contains(&format!("days {agent} did "));
+        assert!(alerts.iter().any(|alert| known(&alert)), "{agent}: {alerts:?}");
+    }
+}
+
+#[test]
 fn a_snapshot_of_another_key_or_version_is_refused() {
     let mut bytes = engine().snapshot();
     let other = Config { hash_key: [1, 2], ..Config::default() };
