@@ -23,6 +23,7 @@ answers() { curl -s -o /dev/null "$1"; }
 
 # Starts Muster with this configuration of `[respond]` and what follows it.
 start_muster() {
+    command -v "$muster" > /dev/null || fail "there is no $muster: set MUSTER to its path"
     { printf '[data]\nfolder = "%s/data"\n[server]\nlisten_address = "127.0.0.1:17171"\n[respond]\n' "$work"; cat; } > "$work/muster.toml"
     background muster.log "$muster" --config "$work/muster.toml" serve
     muster_pid=$!

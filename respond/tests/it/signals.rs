@@ -17,7 +17,7 @@ use tower::ServiceExt;
 use crate::stub::{Answer, Stub};
 use crate::world::{START, World, acting};
 
-const ACCEPTED: Answer = Answer::Text("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+pub(crate) const ACCEPTED: Answer = Answer::Text("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
 
 fn transmitting(url: Option<String>) -> Config {
     let mut config = acting();
@@ -31,12 +31,16 @@ fn transmitting(url: Option<String>) -> Config {
 }
 
 fn world(config: Config) -> World {
-    let world = World::new(config);
+    signing(World::new(config))
+}
+
+/// With a key, which a restart of the responder alone does not keep.
+pub(crate) fn signing(world: World) -> World {
     world.responder.sign_with(Signer::from_pkcs8(&Signer::generate().expect("a key")).expect("is a key"));
     world
 }
 
-fn claims(token: &str) -> (Value, Value) {
+pub(crate) fn claims(token: &str) -> (Value, Value) {
     let part = |i: usize| {
         let bytes = URL_SAFE_NO_PAD.decode(token.split('.').nth(i).expect("three parts")).expect("is base64");
         serde_json::from_slice::<Value>(&bytes).expect("is JSON")
@@ -44,7 +48,7 @@ fn claims(token: &str) -> (Value, Value) {
     (part(0), part(1))
 }
 
-const CAEP: &str = "https://schemas.openid.net/secevent/caep/event-type";
+pub(crate) const CAEP: &str = "https://schemas.openid.net/secevent/caep/event-type";
 
 #[tokio::test]
 async fn a_stop_is_pushed_as_two_tokens_and_a_release_as_one() {
