@@ -412,7 +412,8 @@ impl Config {
             }
             let own = [url, &receiver.authorization_file, &receiver.authorization_env];
             if receiver.managed && own.into_iter().any(Option::is_some) {
-                problems.push(format!("receivers[{i}].managed: where tokens go, and with what, is the receiver's to say"));
+                problems
+                    .push(format!("receivers[{i}].managed: where tokens go, and with what, is the receiver's to say"));
             }
             problems.extend(
                 url.iter().filter_map(|url| self.url_problem(url)).map(|text| format!("receivers[{i}].url: {text}")),

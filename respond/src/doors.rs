@@ -113,25 +113,10 @@ struct Which {
     gateway: Option<String>,
 }
 
-/// Who asks, by OPA's input: the facts themselves, or the headers that Kong's and Envoy's plugins pass on.
-fn asker_of(rule: &Gateway, input: &Value) -> Asker {
-    let headers = ["/request/http/headers", "/attributes/request/http/headers"];
-    let Some(headers) = headers.iter().find_map(|pointer| input.pointer(pointer)?.as_object()) else {
-        return Asker::deserialize(input).unwrap_or_default();
-    };
-    let text = |value: &Value| value.as_str().or_else(|| value.get(0)?.as_str()).map(str::to_owned);
-    let pair = |(name, value): (&String, &Value)| {
-        Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(&text(value)?).ok()?))
-    };
-    let asker = rule.asker(&headers.iter().filter_map(pair).collect());
-    let consumer = ["custom_id", "username", "id"].iter().find_map(|name| text(&input["consumer"][name]));
-    Asker { agent: consumer.or(asker.agent.clone()), ..asker }
-}
-
 fn opa(responder: &Responder, principal: &Principal, which: &Which, body: &Value) -> Result<Value, Problem> {
     need(principal, VERBS)?;
     let rule = rule(responder, which.gateway.as_deref().unwrap_or("opa"))?;
-    let asker = asker_of(rule, &body["input"]);
+    let asker = rule.asker_of_input(&body["input"]);
     Ok(match judge(responder, &principal.tenant, rule, &asker) {
         Ok(None) => json!({"allow": true, "orders": []}),
         Ok(Some(entry)) => json!({"allow": false, "orders": [entry.order_id]}),

@@ -12,7 +12,7 @@
 //! Nothing here is verified: the gateway checks the token before it asks, as it does for its own log. A name that the gateway
 //! does not vouch for (a header that a client may set) must not stand in a rule.
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use schemars::JsonSchema;
@@ -110,6 +110,21 @@ impl Gateway {
             client: first(&self.client),
             grants: grant.into_iter().chain(chain).take(GRANTS_MAX).collect(),
         }
+    }
+
+    /// Who asks, by OPA's input: the facts themselves, or the headers that Kong's and Envoy's plugins pass on.
+    pub fn asker_of_input(&self, input: &Value) -> Asker {
+        let headers = ["/request/http/headers", "/attributes/request/http/headers"];
+        let Some(headers) = headers.iter().find_map(|pointer| input.pointer(pointer)?.as_object()) else {
+            return Asker::deserialize(input).unwrap_or_default();
+        };
+        let text = |value: &Value| value.as_str().or_else(|| value.get(0)?.as_str()).map(str::to_owned);
+        let pair = |(name, value): (&String, &Value)| {
+            Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(&text(value)?).ok()?))
+        };
+        let asker = self.asker(&headers.iter().filter_map(pair).collect());
+        let consumer = ["custom_id", "username", "id"].iter().find_map(|name| text(&input["consumer"][name]));
+        Asker { agent: consumer.or(asker.agent.clone()), ..asker }
     }
 }
 

@@ -171,11 +171,7 @@ fn answer(judged: Result<Option<Arc<crate::deny::Entry>>, ()>) -> CheckResponse 
     };
     let body = refusal(entry.as_deref()).to_string();
     let order = entry.map(|entry| HeaderOption {
-        header: Some(Header {
-            key: "muster-order".into(),
-            value: entry.order_id.clone(),
-            raw_value: Vec::new(),
-        }),
+        header: Some(Header { key: "muster-order".into(), value: entry.order_id.clone(), raw_value: Vec::new() }),
     });
     let status = Some(HttpStatus { code: StatusCode::FORBIDDEN.as_u16().into() });
     let denied_response = Some(Denied { status, headers: order.into_iter().collect(), body });

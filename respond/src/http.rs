@@ -61,6 +61,8 @@ pub fn open_routes(responder: Arc<Responder>) -> Router {
     Router::new()
         .route("/v1/keys", get(crate::doors::keys))
         .route("/.well-known/ssf-configuration", get(crate::ssf::metadata))
+        // Where the issuer's URL has a path, it stands behind.
+        .route("/.well-known/ssf-configuration/{*path}", get(crate::ssf::metadata))
         .with_state(responder)
 }
 

@@ -17,6 +17,7 @@ use crate::config::Receiver;
 use crate::error::Error;
 use crate::http::{Problem, need, to_the_end};
 use crate::responder::Responder;
+use crate::signer::Signer;
 use crate::stream::{Delivery, Status};
 use crate::switches::Outcome;
 use crate::switches::caep;
@@ -72,9 +73,8 @@ pub(crate) async fn poll(
     let tenant = &principal.tenant;
     let stream = responder.stream(tenant, &name);
     let polls = stream.as_ref().is_some_and(|stream| matches!(stream.delivery, Delivery::Poll { .. }));
-    let fetched = |receiver: &&Receiver| {
-        receiver.name == name && if receiver.managed { polls } else { receiver.url.is_none() }
-    };
+    let fetched =
+        |receiver: &&Receiver| receiver.name == name && if receiver.managed { polls } else { receiver.url.is_none() };
     let Some(receiver) = responder.config.receivers.iter().find(fetched) else {
         return Err(Problem(StatusCode::NOT_FOUND, format!("no receiver that fetches is named `{name}`")));
     };
@@ -87,26 +87,36 @@ pub(crate) async fn poll(
     let refused: Vec<(String, String)> = poll.set_errs.iter().map(|(id, why)| (id.clone(), why.to_string())).collect();
     let (settling, owner, of) = (responder.clone(), tenant.clone(), name.clone());
     to_the_end(async move { settling.settle(&owner, &of, poll.ack, refused).await }).await?;
-    // As it is after what was acknowledged.
-    let stream = responder.stream(tenant, &name);
-    let held = stream.as_ref().is_some_and(|stream| stream.status != Status::Enabled);
-    let (issuer, audience) = (&responder.config.issuer, &receiver.audience);
-    let mut waiting: Vec<(String, String)> = Vec::new();
-    if !held {
-        waiting.extend(stream.as_ref().and_then(|stream| caep::verification(signer, issuer, audience, stream)));
-        for (order, i) in responder.waiting(tenant, &name) {
-            let call = &order.calls[i];
-            let tokens = caep::tokens(signer, issuer, audience, (&order, call), stream.as_ref());
-            waiting.extend(tokens.into_iter().filter(|(id, _)| !call.taken.contains(id)));
-        }
-    }
     let max = poll.max_events.unwrap_or(EVENTS_MAX).min(EVENTS_MAX);
+    let mut waiting = responder.tokens(signer, tenant, receiver, max);
     let more = waiting.len() > max;
-    let sets: Map<String, Value> = waiting.into_iter().take(max).map(|(id, token)| (id, token.into())).collect();
+    waiting.truncate(max);
+    let sets: Map<String, Value> = waiting.into_iter().map(|(id, token)| (id, token.into())).collect();
     Ok(Json(json!({"sets": sets, "moreAvailable": more})))
 }
 
 impl Responder {
+    /// What a receiver that fetches has not acknowledged, oldest first: id and token of each. More than `max` only to tell that
+    /// there are more, since each is signed anew.
+    fn tokens(&self, signer: &Signer, tenant: &str, receiver: &Receiver, max: usize) -> Vec<(String, String)> {
+        let stream = self.stream(tenant, &receiver.name);
+        if stream.as_ref().is_some_and(|stream| stream.status != Status::Enabled) {
+            return Vec::new();
+        }
+        let (issuer, audience) = (&self.config.issuer, &receiver.audience);
+        let asked = stream.as_ref().and_then(|stream| caep::verification(signer, issuer, audience, stream));
+        let mut waiting = Vec::from_iter(asked);
+        for (order, i) in self.waiting(tenant, &receiver.name) {
+            if waiting.len() > max {
+                break;
+            }
+            let call = &order.calls[i];
+            let tokens = caep::tokens(signer, issuer, audience, (&order, call), stream.as_ref());
+            waiting.extend(tokens.into_iter().filter(|(id, _)| !call.taken.contains(id)));
+        }
+        waiting
+    }
+
     /// Calls of a switch that are neither done nor given up: each order, with the call's place in it.
     fn waiting(&self, tenant: &str, switch: &str) -> Vec<(crate::order::Order, usize)> {
         let book = self.book();

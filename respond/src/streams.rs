@@ -258,9 +258,14 @@ async fn verify(
 }
 
 impl Responder {
-    /// A receiver's stream in a tenant.
+    /// A receiver's stream in a tenant; one that it made when it still managed streams counts no more.
     pub(crate) fn stream(&self, tenant: &str, receiver: &str) -> Option<Stream> {
-        self.feeds().get(&(tenant.to_owned(), receiver.to_owned())).cloned()
+        let known = self.feeds().get(&(tenant.to_owned(), receiver.to_owned())).cloned();
+        known.filter(|_| self.manages(receiver))
+    }
+
+    fn manages(&self, receiver: &str) -> bool {
+        self.config.receivers.iter().any(|other| other.managed && other.name == receiver)
     }
 
     /// Pushes every verification that is due at `now`, all at once. Returns how many there were.
@@ -275,8 +280,11 @@ impl Responder {
     pub(crate) fn claim_verifications(&self, now: i64) -> Vec<Stream> {
         let mut due = Vec::new();
         for stream in self.feeds().values_mut() {
-            let pushes = stream.status == Status::Enabled && matches!(stream.delivery, Delivery::Push { .. });
-            let asked = stream.verification.as_mut().filter(|asked| pushes && asked.next_at.is_some_and(|at| at <= now));
+            let pushes = self.manages(&stream.receiver)
+                && stream.status == Status::Enabled
+                && matches!(stream.delivery, Delivery::Push { .. });
+            let asked =
+                stream.verification.as_mut().filter(|asked| pushes && asked.next_at.is_some_and(|at| at <= now));
             if let Some(asked) = asked {
                 asked.next_at = Some(now + ATTEMPT_MICROS);
                 asked.attempt += 1;
@@ -295,7 +303,11 @@ impl Responder {
                 Some(self.clock.now_micros() + secs * 1_000_000)
             }
             Err(Outcome::Retry(why, _) | Outcome::Failed(why)) => {
-                tracing::warn!(receiver = stream.receiver, tenant = stream.tenant, "a verification was given up: {why}");
+                tracing::warn!(
+                    receiver = stream.receiver,
+                    tenant = stream.tenant,
+                    "a verification was given up: {why}"
+                );
                 None
             }
             _ => None,

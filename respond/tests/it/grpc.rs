@@ -61,7 +61,8 @@ async fn check(world: &World, verb: Verb, gateway: Option<&str>, question: Vec<u
     let frame = [&[0], (question.len() as u32).to_be_bytes().as_slice(), &question].concat();
     let request = request.body(Body::from(frame)).expect("a request");
     let response = tower::ServiceExt::oneshot(routes, request).await.expect("answers");
-    let status = |headers: &HeaderMap| headers.get("grpc-status").map(|text| text.to_str().expect("is text").to_owned());
+    let status =
+        |headers: &HeaderMap| headers.get("grpc-status").map(|text| text.to_str().expect("is text").to_owned());
     let early = status(response.headers());
     let body = response.into_body().collect().await.expect("a body");
     let late = body.trailers().and_then(status);
@@ -95,7 +96,7 @@ async fn the_answer_is_the_list_s() {
 async fn another_rule_and_other_tokens() {
     let strict = Gateway { name: "strict".into(), refuse_unknown: true, ..Gateway::default() };
     let world = World::new(Config { gateways: vec![strict], ..acting() });
-    let (_, said) = check(&world, Verb::Deny, Some("strict"), question(&bearer("billing"))).await;
+    let (_, said) = check(&world, Verb::Deny, Some("strict"), question("Basic x")).await;
     assert_eq!(said[..4], [0x0a, 2, 8, 7], "a request that says nothing by this rule is refused");
     assert_eq!(check(&world, Verb::Deny, Some("nobody"), question("")).await.0, "5", "no such rule");
     assert_eq!(check(&world, Verb::Ingest, None, question("")).await.0, "7", "the token may not ask");

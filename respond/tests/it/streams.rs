@@ -7,11 +7,11 @@ use http_body_util::BodyExt;
 use respond::Config;
 use respond::config::Receiver;
 use respond::order::State;
-use serde_json::{Value, json};
 use schemas::{Holder, Principal, Verb};
+use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::signals::{ACCEPTED, CAEP, claims, signing};
+use crate::signals::{ACCEPTED, CAEP, claims};
 use crate::stub::{Answer, Stub};
 use crate::world::{START, World, acting};
 
@@ -26,7 +26,7 @@ fn managed() -> World {
     config.hosts_allowed = vec!["127.0.0.1".into()];
     let (name, audience) = ("idp".into(), "https://idp.example".into());
     config.receivers.push(Receiver { name, audience, managed: true, timeout_ms: 200, ..Receiver::default() });
-    signing(World::new(config))
+    World::new(config)
 }
 
 async fn ask_as(world: &World, who: (&str, &str), method: Method, path: &str, body: Value) -> (StatusCode, Value) {
@@ -92,14 +92,22 @@ async fn a_stream_is_made_read_changed_and_taken_away() {
         assert_eq!(status, StatusCode::BAD_REQUEST, "{wrong}: {why}");
     }
     let (status, told) = ask(&world, Method::PATCH, STREAMS, patch(json!({"aud": "https://idp.example"}))).await;
-    assert_eq!((status, &told["description"], &told["events_delivered"]), (StatusCode::OK, &json!("theirs"), &json!([revoked])));
-    let delivery = json!({"method": PUSH, "endpoint_url": "http://127.0.0.1/events", "authorization_header": "Bearer s"});
+    assert_eq!(
+        (status, &told["description"], &told["events_delivered"]),
+        (StatusCode::OK, &json!("theirs"), &json!([revoked]))
+    );
+    let delivery =
+        json!({"method": PUSH, "endpoint_url": "http://127.0.0.1/events", "authorization_header": "Bearer s"});
     let (status, told) = ask(&world, Method::PUT, STREAMS, json!({"stream_id": id, "delivery": delivery})).await;
     assert_eq!((status, told.get("description"), told.get("events_requested")), (StatusCode::OK, None, None));
-    assert_eq!(told["delivery"], json!({"method": PUSH, "endpoint_url": "http://127.0.0.1/events"}), "the secret is not told");
+    assert_eq!(
+        told["delivery"],
+        json!({"method": PUSH, "endpoint_url": "http://127.0.0.1/events"}),
+        "the secret is not told"
+    );
 
     // It is the receiver's alone, and stays over a restart.
-    let world = signing(world.restart());
+    let world = world.restart();
     assert_eq!(ask(&world, Method::GET, &at, Value::Null).await.1, told);
     for (who, expected) in [(("gw", "acme"), StatusCode::FORBIDDEN), (("idp", "globex"), StatusCode::NOT_FOUND)] {
         assert_eq!(ask_as(&world, who, Method::GET, &at, Value::Null).await.0, expected, "{who:?}");
@@ -107,7 +115,7 @@ async fn a_stream_is_made_read_changed_and_taken_away() {
         assert_eq!(ask_as(&world, who, Method::PATCH, STREAMS, json!({"stream_id": id})).await.0, expected, "{who:?}");
     }
     assert_eq!(ask(&world, Method::DELETE, &at, Value::Null).await.0, StatusCode::NO_CONTENT);
-    let world = signing(world.restart());
+    let world = world.restart();
     assert_eq!(ask(&world, Method::GET, &at, Value::Null).await.0, StatusCode::NOT_FOUND);
 }
 
@@ -124,11 +132,11 @@ async fn tokens_go_where_the_receiver_said_and_a_failed_push_goes_on_after_a_res
     let now = world.pass(60);
     world.responder.due(now).await.expect("tried");
     assert_eq!(world.state(&order_id), State::Executing, "no answer");
-    let world = signing(world.restart());
+    let world = world.restart();
     let now = world.pass(60);
     assert_eq!(world.responder.due(now).await.expect("tried"), 1);
     assert_eq!(world.state(&order_id), State::Executed);
-    let world = signing(world.restart());
+    let world = world.restart();
     let now = world.pass(600);
     assert_eq!(world.responder.due(now).await.expect("nothing"), 0, "what was taken is not sent again");
     let got = receiver.got();
@@ -147,10 +155,10 @@ async fn what_was_acknowledged_is_not_handed_out_after_a_restart_and_the_rest_is
     let ids: Vec<String> = sets.keys().cloned().collect();
     assert_eq!(ids.len(), 2);
     assert_eq!(poll(&world, json!({"ack": [ids[0]]})).await.keys().collect::<Vec<_>>(), [&ids[1]]);
-    let world = signing(world.restart());
+    let world = world.restart();
     assert_eq!(poll(&world, json!({})).await.keys().collect::<Vec<_>>(), [&ids[1]]);
     assert!(poll(&world, json!({"ack": [ids[1]]})).await.is_empty());
-    let world = signing(world.restart());
+    let world = world.restart();
     assert!(poll(&world, json!({})).await.is_empty());
     assert_eq!(world.state(&order_id), State::Executed);
 }
@@ -171,7 +179,10 @@ async fn a_paused_stream_holds_and_a_disabled_one_gives_up() {
         let body = json!({"stream_id": id, "status": status, "reason": "maintenance"});
         ask(&world, Method::POST, "/v1/ssf/status", body).await
     };
-    assert_eq!(set("paused").await, (StatusCode::OK, json!({"stream_id": id, "status": "paused", "reason": "maintenance"})));
+    assert_eq!(
+        set("paused").await,
+        (StatusCode::OK, json!({"stream_id": id, "status": "paused", "reason": "maintenance"}))
+    );
     assert_eq!(set("asleep").await.0, StatusCode::UNPROCESSABLE_ENTITY);
     let first = world.acted("billing").await;
     world.responder.due(START).await.expect("held");
@@ -191,7 +202,9 @@ async fn a_paused_stream_holds_and_a_disabled_one_gives_up() {
 
 #[tokio::test]
 async fn a_receiver_has_its_stream_verified() {
-    let receiver = Stub::new([Answer::Text("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"), ACCEPTED]).await;
+    let receiver =
+        Stub::new([Answer::Text("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"), ACCEPTED])
+            .await;
     let world = managed();
     let id = create(&world, json!({})).await;
     let verify = async |world: &World, state: &str| {
@@ -199,14 +212,14 @@ async fn a_receiver_has_its_stream_verified() {
     };
     assert_eq!(verify(&world, "s-1").await, StatusCode::NO_CONTENT);
     assert_eq!(verify(&world, "s-2").await, StatusCode::TOO_MANY_REQUESTS);
-    let world = signing(world.restart());
+    let world = world.restart();
     let sets = poll(&world, json!({})).await;
     let (jti, token) = sets.iter().next().expect("a token");
     let (_, said) = claims(token.as_str().expect("is text"));
     let event = "https://schemas.openid.net/secevent/ssf/event-type/verification";
     assert_eq!((&said["sub_id"]["id"], &said["events"][event]["state"]), (&json!(id), &json!("s-1")));
     assert!(poll(&world, json!({"ack": [jti]})).await.is_empty());
-    let world = signing(world.restart());
+    let world = world.restart();
     assert!(poll(&world, json!({})).await.is_empty());
 
     let delivery = json!({"method": PUSH, "endpoint_url": format!("http://{}/events", receiver.address)});
@@ -215,7 +228,7 @@ async fn a_receiver_has_its_stream_verified() {
     assert_eq!(verify(&world, "s-3").await, StatusCode::NO_CONTENT);
     assert_eq!(world.responder.verify_due(now).await.expect("tried"), 1);
     assert_eq!(world.responder.verify_due(now).await.expect("not yet"), 0);
-    let world = signing(world.restart());
+    let world = world.restart();
     let now = world.pass(1);
     assert_eq!(world.responder.verify_due(now).await.expect("tried"), 1);
     let now = world.pass(600);
