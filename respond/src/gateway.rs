@@ -116,7 +116,7 @@ impl Gateway {
     pub fn asker_of_input(&self, input: &Value) -> Asker {
         let headers = ["/request/http/headers", "/attributes/request/http/headers"];
         let Some(headers) = headers.iter().find_map(|pointer| input.pointer(pointer)?.as_object()) else {
-            return Asker::deserialize(input).unwrap_or_default();
+            return facts(input);
         };
         let text = |value: &Value| value.as_str().or_else(|| value.get(0)?.as_str()).map(str::to_owned);
         let pair = |(name, value): (&String, &Value)| {
@@ -125,6 +125,20 @@ impl Gateway {
         let asker = self.asker(&headers.iter().filter_map(pair).collect());
         let consumer = ["custom_id", "username", "id"].iter().find_map(|name| text(&input["consumer"][name]));
         Asker { agent: consumer.or(asker.agent.clone()), ..asker }
+    }
+}
+
+/// Each fact by itself: what else the input holds, or holds in another form, must not hide who asks.
+fn facts(input: &Value) -> Asker {
+    let grants = input["grants"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    Asker {
+        agent: claim(input, "agent"),
+        instance: claim(input, "instance"),
+        credential: claim(input, "credential"),
+        token: claim(input, "token"),
+        user: claim(input, "user"),
+        client: claim(input, "client"),
+        grants: grants.take(GRANTS_MAX).map(str::to_owned).collect(),
     }
 }
 
@@ -226,6 +240,13 @@ mod tests {
         let certificate = headers(&[("x-forwarded-client-cert", "By=a;Hash=00;URI=spiffe://acme/billing,URI=other")]);
         assert_eq!(rule("envoy").asker(&certificate).agent.as_deref(), Some("spiffe://acme/billing"));
         assert!(rule("envoy").asker(&headers(&[("authorization", "Bearer nonsense")])).is_nobody());
+    }
+
+    #[test]
+    fn what_else_an_input_holds_does_not_hide_who_asks() {
+        let input = serde_json::json!({"agent": "billing", "method": "GET", "user": {"id": "ann"}, "grants": ["g", 1]});
+        let asker = rule("opa").asker_of_input(&input);
+        assert_eq!((asker.agent.as_deref(), asker.user, asker.grants), (Some("billing"), None, vec!["g".to_owned()]));
     }
 
     #[test]
