@@ -121,7 +121,8 @@ impl Responder {
         let id = format!("order_{}_{}", order.order_id, call.step);
         let names = self.deny.names(&order.tenant, order.target.parts().1);
         let signer = self.signer.get().cloned();
-        Ok(Some(Message { id, now_secs: now.div_euclid(1_000_000), order, call, signer, names }))
+        let stream = self.stream(&order.tenant, &call.switch);
+        Ok(Some(Message { id, now_secs: now.div_euclid(1_000_000), order, call, signer, names, stream }))
     }
 
     /// Writes down what came of an attempt, and what follows from it.
@@ -198,7 +199,7 @@ fn must_wait(order: &Order, call: usize, progress: &Progress) -> bool {
 }
 
 /// Seconds from the outcome of attempt `attempt` to the next one.
-fn delay_secs(attempt: i32) -> i64 {
+pub(crate) fn delay_secs(attempt: i32) -> i64 {
     let index = usize::try_from(attempt - 1).unwrap_or(0);
     FIRST_DELAYS_SECS.get(index).copied().unwrap_or(DELAY_SECS)
 }

@@ -168,8 +168,12 @@ pub struct System {
 #[serde(default, deny_unknown_fields)]
 pub struct Receiver {
     pub name: String,
-    /// Where tokens are pushed (RFC 8935); without it the receiver fetches them (RFC 8936) at `/v1/ssf/poll/NAME`.
+    /// Where tokens are pushed (RFC 8935); without it the receiver fetches them (RFC 8936) at `/v1/ssf/poll/NAME`, with the
+    /// token that is named like it.
     pub url: Option<String>,
+    /// Whether the receiver makes its stream itself (SSF stream management, `/v1/ssf/streams`), with the token that is named like
+    /// it; `url` and `authorization_…` are its to say then. It may have tokens pushed to `hosts_allowed` only.
+    pub managed: bool,
     /// What tokens name as their audience.
     pub audience: String,
     /// File that holds the value of the header `authorization`, such as `Bearer …`.
@@ -188,6 +192,7 @@ impl Default for Receiver {
         Receiver {
             name: String::new(),
             url: None,
+            managed: false,
             audience: String::new(),
             authorization_file: None,
             authorization_env: None,
@@ -408,6 +413,11 @@ impl Config {
             }
             if !(1..=60_000).contains(timeout_ms) {
                 problems.push(format!("receivers[{i}].timeout_ms: must be between 1 and 60000"));
+            }
+            let own = [url, &receiver.authorization_file, &receiver.authorization_env];
+            if receiver.managed && own.into_iter().any(Option::is_some) {
+                problems
+                    .push(format!("receivers[{i}].managed: where tokens go, and with what, is the receiver's to say"));
             }
             problems.extend(
                 url.iter().filter_map(|url| self.url_problem(url)).map(|text| format!("receivers[{i}].url: {text}")),

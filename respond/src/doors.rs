@@ -9,7 +9,7 @@
 //! | `GET /v1/deny/stream` | a holder that follows: server-sent events `list`, `deny`, `allow` |
 //! | `GET /v1/keys` | the keys, for anybody |
 //!
-//! Each needs the verb `deny`; a gateway that passes the agent's own `Authorization` on shows Muster's token as `muster-token`.
+//! Envoy's gRPC form is in `grpc`. Each needs the verb `deny`; a gateway that passes the agent's own `Authorization` on shows Muster's token as `muster-token`.
 //! An answer comes from memory. Whether a gateway lets requests through that Muster could not answer is the gateway's choice.
 
 use std::convert::Infallible;
@@ -39,11 +39,12 @@ use crate::target::Asker;
 /// Streams open at once, all tenants together.
 pub(crate) const STREAMS_MAX: usize = 200;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-const VERBS: &[Verb] = &[Verb::Deny, Verb::Query];
+pub(crate) const VERBS: &[Verb] = &[Verb::Deny, Verb::Query];
 
 pub(crate) fn routes() -> Router<Arc<Responder>> {
     Router::new()
         .route("/v1/deny/ask/{gateway}", any(ask))
+        .route("/v1/deny/ask/{gateway}/", any(ask))
         .route("/v1/deny/ask/{gateway}/{*path}", any(ask_path))
         .route("/v1/data/muster", post(data))
         .route("/v1/data/muster/allow", post(data_allow))
@@ -52,17 +53,30 @@ pub(crate) fn routes() -> Router<Arc<Responder>> {
         .route("/v1/deny/stream", get(stream))
 }
 
-fn rule<'a>(responder: &'a Responder, name: &str) -> Result<&'a Gateway, Problem> {
+pub(crate) fn rule<'a>(responder: &'a Responder, name: &str) -> Result<&'a Gateway, Problem> {
     let missing = || Problem(StatusCode::NOT_FOUND, format!("no gateway is named `{name}` (respond.gateways)"));
     responder.gateways.iter().find(|rule| rule.name == name).ok_or_else(missing)
 }
 
 /// The entry that stops a request, or whether it is refused for saying nothing of who asks.
-fn judge(responder: &Responder, tenant: &str, rule: &Gateway, asker: &Asker) -> Result<Option<Arc<Entry>>, ()> {
+pub(crate) fn judge(
+    responder: &Responder,
+    tenant: &str,
+    rule: &Gateway,
+    asker: &Asker,
+) -> Result<Option<Arc<Entry>>, ()> {
     if rule.refuse_unknown && asker.is_nobody() {
         return Err(());
     }
     Ok(responder.deny().check(tenant, asker))
+}
+
+/// What a request that is refused is told; the entry that stops it is missing where it said nothing of who asks.
+pub(crate) fn refusal(entry: Option<&Entry>) -> Value {
+    entry.map_or_else(
+        || json!({"denied": true, "unknown": true}),
+        |entry| json!({"denied": true, "order_id": entry.order_id}),
+    )
 }
 
 async fn ask(
@@ -77,10 +91,10 @@ async fn ask(
         Ok(None) => StatusCode::OK.into_response(),
         Ok(Some(entry)) => {
             let order = HeaderValue::from_str(&entry.order_id).expect("an order's id is hex digits");
-            let body = json!({"denied": true, "order_id": entry.order_id});
-            (StatusCode::FORBIDDEN, [(HeaderName::from_static("muster-order"), order)], Json(body)).into_response()
+            let body = Json(refusal(Some(&entry)));
+            (StatusCode::FORBIDDEN, [(HeaderName::from_static("muster-order"), order)], body).into_response()
         }
-        Err(()) => (StatusCode::FORBIDDEN, Json(json!({"denied": true, "unknown": true}))).into_response(),
+        Err(()) => (StatusCode::FORBIDDEN, Json(refusal(None))).into_response(),
     })
 }
 
@@ -99,25 +113,10 @@ struct Which {
     gateway: Option<String>,
 }
 
-/// Who asks, by OPA's input: the facts themselves, or the headers that Kong's and Envoy's plugins pass on.
-fn asker_of(rule: &Gateway, input: &Value) -> Asker {
-    let headers = ["/request/http/headers", "/attributes/request/http/headers"];
-    let Some(headers) = headers.iter().find_map(|pointer| input.pointer(pointer)?.as_object()) else {
-        return Asker::deserialize(input).unwrap_or_default();
-    };
-    let text = |value: &Value| value.as_str().or_else(|| value.get(0)?.as_str()).map(str::to_owned);
-    let pair = |(name, value): (&String, &Value)| {
-        Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(&text(value)?).ok()?))
-    };
-    let asker = rule.asker(&headers.iter().filter_map(pair).collect());
-    let consumer = ["custom_id", "username", "id"].iter().find_map(|name| text(&input["consumer"][name]));
-    Asker { agent: consumer.or(asker.agent.clone()), ..asker }
-}
-
 fn opa(responder: &Responder, principal: &Principal, which: &Which, body: &Value) -> Result<Value, Problem> {
     need(principal, VERBS)?;
     let rule = rule(responder, which.gateway.as_deref().unwrap_or("opa"))?;
-    let asker = asker_of(rule, &body["input"]);
+    let asker = rule.asker_of_input(&body["input"]);
     Ok(match judge(responder, &principal.tenant, rule, &asker) {
         Ok(None) => json!({"allow": true, "orders": []}),
         Ok(Some(entry)) => json!({"allow": false, "orders": [entry.order_id]}),

@@ -12,7 +12,7 @@
 //! Nothing here is verified: the gateway checks the token before it asks, as it does for its own log. A name that the gateway
 //! does not vouch for (a header that a client may set) must not stand in a rule.
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use schemars::JsonSchema;
@@ -110,6 +110,35 @@ impl Gateway {
             client: first(&self.client),
             grants: grant.into_iter().chain(chain).take(GRANTS_MAX).collect(),
         }
+    }
+
+    /// Who asks, by OPA's input: the facts themselves, or the headers that Kong's and Envoy's plugins pass on.
+    pub fn asker_of_input(&self, input: &Value) -> Asker {
+        let headers = ["/request/http/headers", "/attributes/request/http/headers"];
+        let Some(headers) = headers.iter().find_map(|pointer| input.pointer(pointer)?.as_object()) else {
+            return facts(input);
+        };
+        let text = |value: &Value| value.as_str().or_else(|| value.get(0)?.as_str()).map(str::to_owned);
+        let pair = |(name, value): (&String, &Value)| {
+            Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(&text(value)?).ok()?))
+        };
+        let asker = self.asker(&headers.iter().filter_map(pair).collect());
+        let consumer = ["custom_id", "username", "id"].iter().find_map(|name| text(&input["consumer"][name]));
+        Asker { agent: consumer.or(asker.agent.clone()), ..asker }
+    }
+}
+
+/// Each fact by itself: what else the input holds, or holds in another form, must not hide who asks.
+fn facts(input: &Value) -> Asker {
+    let grants = input["grants"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    Asker {
+        agent: claim(input, "agent"),
+        instance: claim(input, "instance"),
+        credential: claim(input, "credential"),
+        token: claim(input, "token"),
+        user: claim(input, "user"),
+        client: claim(input, "client"),
+        grants: grants.take(GRANTS_MAX).map(str::to_owned).collect(),
     }
 }
 
@@ -211,6 +240,13 @@ mod tests {
         let certificate = headers(&[("x-forwarded-client-cert", "By=a;Hash=00;URI=spiffe://acme/billing,URI=other")]);
         assert_eq!(rule("envoy").asker(&certificate).agent.as_deref(), Some("spiffe://acme/billing"));
         assert!(rule("envoy").asker(&headers(&[("authorization", "Bearer nonsense")])).is_nobody());
+    }
+
+    #[test]
+    fn what_else_an_input_holds_does_not_hide_who_asks() {
+        let input = serde_json::json!({"agent": "billing", "method": "GET", "user": {"id": "ann"}, "grants": ["g", 1]});
+        let asker = rule("opa").asker_of_input(&input);
+        assert_eq!((asker.agent.as_deref(), asker.user, asker.grants), (Some("billing"), None, vec!["g".to_owned()]));
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! | `POST /v1/orders/{id}/approve` `{"plan": digest}` | `approve`, a person |
 //! | `POST /v1/orders/{id}/release` `{"reason": …}` | `order` |
 //! | `POST /v1/orders/drill` `{"name": …}` rehearses against a canary | `order` |
-//! | `POST /v1/ssf/poll/{receiver}` (RFC 8936) | `deny` |
+//! | `POST /v1/ssf/poll/{receiver}` (RFC 8936); its stream in `streams` | `deny`, the receiver's |
 //! | `POST /v1/orders/disarm`, `/v1/orders/arm` `{"reason": …}` | `order`; `approve`, a person |
 //!
 //! `{id}` is an order's id or its beginning, from 8 digits on, if no other id begins so (409).
@@ -51,6 +51,8 @@ pub fn routes(responder: Arc<Responder>) -> Router {
         .route("/v1/orders/drill", post(drill))
         .route("/v1/ssf/poll/{receiver}", post(crate::ssf::poll))
         .merge(crate::doors::routes())
+        .merge(crate::grpc::routes())
+        .merge(crate::streams::routes())
         .with_state(responder)
 }
 
@@ -59,6 +61,8 @@ pub fn open_routes(responder: Arc<Responder>) -> Router {
     Router::new()
         .route("/v1/keys", get(crate::doors::keys))
         .route("/.well-known/ssf-configuration", get(crate::ssf::metadata))
+        // Where the issuer's URL has a path, it stands behind.
+        .route("/.well-known/ssf-configuration/{*path}", get(crate::ssf::metadata))
         .with_state(responder)
 }
 
@@ -106,7 +110,7 @@ impl From<QueryRejection> for Problem {
 
 /// Does `work` in a task of its own: a client that hangs up must not stop it between the log and the deny list, or leave a
 /// canary stopped.
-async fn to_the_end<T: Send + 'static>(
+pub(crate) async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Problem> {
     Ok(tokio::spawn(work).await.map_err(|error| Error::Task(error.to_string()))??)

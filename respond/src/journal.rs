@@ -1,6 +1,6 @@
 //! The control log: where every step is written first, and from where each step is mirrored to the main log once.
 //!
-//! A group holds the rows of table `orders` and a note: the orders as they are after those rows, or how far the main log was
+//! A group holds the rows of table `orders` and a note: the orders as they are after those rows, a receiver's stream, or how far the main log was
 //! handled. The last note about an order is its state. When the log grew by [`KEEP_FRAMES`] all orders are noted again, and what
 //! lies before is released.
 //!
@@ -24,6 +24,7 @@ use crate::arming::Arming;
 use crate::error::Error;
 use crate::order::Order;
 use crate::responder::Responder;
+use crate::stream::Stream;
 
 /// The group for which the control log retains.
 pub const CONTROL_GROUP: &str = "orders";
@@ -41,6 +42,7 @@ const REREAD_FRAMES_MAX: u64 = 10_000;
 struct Note {
     orders: Vec<Order>,
     arming: Vec<Arming>,
+    streams: Vec<Stream>,
     position: Option<Position>,
 }
 
@@ -98,6 +100,7 @@ impl Responder {
                 self.book().put(order);
             }
             self.armings().extend(note.arming.into_iter().map(|arming| (arming.tenant.clone(), arming)));
+            note.streams.into_iter().for_each(|stream| self.know_stream(stream));
             Ok(())
         })?;
         // At least what any earlier run said, so that a version never goes back.
@@ -134,7 +137,7 @@ impl Responder {
         arming: Vec<Arming>,
         rows: Vec<OrderRow>,
     ) -> Result<(), Error> {
-        let note = Note { orders, arming, position: None };
+        let note = Note { orders, arming, ..Note::default() };
         let group = Group {
             orders: (!rows.is_empty()).then(|| schemas::order::batch(&rows)),
             control: Some(value(&note)),
@@ -148,6 +151,24 @@ impl Responder {
         self.armings().extend(note.arming.into_iter().map(|arming| (arming.tenant.clone(), arming)));
         self.woken.notify_one();
         Ok(())
+    }
+
+    /// Makes what a receiver says of its stream durable, then applies it.
+    pub(crate) async fn write_stream(&self, _writing: &MutexGuard<'_, ()>, stream: Stream) -> Result<(), Error> {
+        let note = Note { streams: vec![stream.clone()], ..Note::default() };
+        self.control.append(Group { control: Some(value(&note)), ..Group::default() }).await?;
+        self.know_stream(stream);
+        self.woken.notify_one();
+        Ok(())
+    }
+
+    fn know_stream(&self, stream: Stream) {
+        let key = (stream.tenant.clone(), stream.receiver.clone());
+        if stream.deleted {
+            self.feeds().remove(&key);
+        } else {
+            self.feeds().insert(key, stream);
+        }
     }
 
     /// Brings the main log's `orders` up to the control log: each step once. Safe to repeat.
@@ -232,8 +253,9 @@ impl Responder {
         let start = self.control.end();
         let orders: Vec<Order> = self.book().all().cloned().collect();
         let arming: Vec<Arming> = self.armings().values().cloned().collect();
-        if !arming.is_empty() {
-            let note = Note { arming, ..Note::default() };
+        let streams: Vec<Stream> = self.feeds().values().cloned().collect();
+        if !arming.is_empty() || !streams.is_empty() {
+            let note = Note { arming, streams, ..Note::default() };
             self.control.append(Group { control: Some(value(&note)), ..Group::default() }).await?;
         }
         for orders in orders.chunks(KEEP_ORDERS) {

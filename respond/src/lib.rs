@@ -10,8 +10,9 @@
 //! - [`budget`] decides which alerts anybody hears of;
 //! - `decide` turns alerts into orders, `hand` is what persons do with them, `calls` drives the switches, `evidence` verifies;
 //!   `journal` is the control log and its mirror; `run` ties them to the main log and to time;
-//! - [`deny`] answers gateways from memory: `doors` are what they ask, [`gateway`] derives who is asking, `bundle` packs the list
-//!   for OPA; [`http`] are the routes of orders; `ssf` transmits shared signals; `drill` rehearses;
+//! - [`deny`] answers gateways from memory: `doors` and `grpc` are what they ask, [`gateway`] derives who is asking, `bundle` packs the list
+//!   for OPA; [`http`] are the routes of orders; `ssf` transmits shared signals over each
+//!   receiver's `stream`, which `streams` lets it manage; `drill` rehearses;
 //! - [`switches`] is the open set of what can be called; `outbound` guards every call; [`webhook`] and
 //!   [`signer`] sign.
 //!
@@ -32,6 +33,7 @@ mod drill;
 mod error;
 mod evidence;
 pub mod gateway;
+mod grpc;
 mod hand;
 pub mod http;
 mod journal;
@@ -43,6 +45,8 @@ mod run;
 pub mod signer;
 mod ssf;
 mod state;
+mod stream;
+mod streams;
 pub mod switches;
 mod target;
 pub mod webhook;

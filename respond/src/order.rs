@@ -51,6 +51,9 @@ pub struct Call {
     pub done: bool,
     /// What the switch said last; of a call that tells, what is to be told.
     pub detail: Option<String>,
+    /// Tokens of it that the receiver fetched and acknowledged; only while others are missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken: Vec<String>,
 }
 
 /// What the receiver of a webhook is told about the alert. Clipped: an order must fit its frame and its message.
@@ -246,8 +249,8 @@ impl Order {
         for switch in switches {
             let (step, state) = (self.step + 1, self.state);
             let next_at = Some(now);
-            let call = Call { switch, act, step, state, asked_at: now, attempt: 1, next_at, done: false, detail: None };
-            self.calls.push(call);
+            let (asked_at, attempt, done, detail, taken) = (now, 1, false, None, Vec::new());
+            self.calls.push(Call { switch, act, step, state, asked_at, attempt, next_at, done, detail, taken });
             let first =
                 if act == Act::Stop { "first attempt".to_owned() } else { format!("{}: first attempt", act.name()) };
             rows.push(self.take_call(self.calls.len() - 1, now, &first));

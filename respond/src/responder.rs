@@ -4,7 +4,7 @@
 //! made in `calls`, evidence is weighed in `evidence`. Each of these may be repeated and interrupted at any point: an order's id
 //! is a digest of its cause, and a switch is called again with the same message id.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -25,6 +25,7 @@ use crate::gateway::Gateway;
 use crate::journal::{CONTROL_GROUP, MAIN_GROUP, Mirror};
 use crate::order::Order;
 use crate::signer::Signer;
+use crate::stream::Stream;
 use crate::switches::{self, Switch};
 
 /// A shorter beginning of an order's id names nothing.
@@ -54,8 +55,8 @@ pub struct Responder {
     pub(crate) signer: OnceLock<Arc<Signer>>,
     /// Places for open change streams.
     pub(crate) streams: Arc<tokio::sync::Semaphore>,
-    /// Tokens that a receiver acknowledged, of calls that have others.
-    pub(crate) acknowledged: Mutex<HashSet<String>>,
+    /// The streams that receivers of shared signals made, by tenant and receiver.
+    pub(crate) feeds: Mutex<BTreeMap<(String, String), Stream>>,
     /// Held while a drill is under way.
     pub(crate) drilling: tokio::sync::Mutex<()>,
     /// Control log position of the last rewrite of all orders.
@@ -120,7 +121,7 @@ impl Responder {
             gateways,
             signer: OnceLock::new(),
             streams: Arc::new(tokio::sync::Semaphore::new(STREAMS_MAX)),
-            acknowledged: Mutex::default(),
+            feeds: Mutex::default(),
             drilling: tokio::sync::Mutex::default(),
             deny: DenyList::protecting(&config.protected),
             config,
@@ -158,8 +159,8 @@ impl Responder {
         self.signer.get().map(Arc::as_ref)
     }
 
-    pub(crate) fn acknowledged(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
-        self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn feeds(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, String), Stream>> {
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn activity(&self) -> std::sync::MutexGuard<'_, Activity> {

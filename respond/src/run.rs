@@ -111,12 +111,15 @@ impl Responder {
     }
 
     async fn pump(&self) -> Result<(), Error> {
-        let mut calls = FuturesUnordered::new();
+        let (mut calls, mut verifications) = (FuturesUnordered::new(), FuturesUnordered::new());
         loop {
             let now = self.clock.now_micros();
             calls.extend(self.claim_due(now).into_iter().map(|claim| self.attempt(claim)));
+            let due = self.claim_verifications(now).into_iter();
+            verifications.extend(due.map(|stream| self.push_verification(stream)));
             tokio::select! {
                 Some(made) = calls.next() => if let Err(error) = made { self.wait_out(error).await? },
+                Some(made) = verifications.next() => if let Err(error) = made { self.wait_out(error).await? },
                 () = self.woken.notified() => {}
                 () = tokio::time::sleep(self.until_due(now)) => {}
             }

@@ -1,7 +1,7 @@
 //! The transmitter's routes (Shared Signals Framework 1.0): its metadata, and tokens fetched by poll (RFC 8936).
 //!
-//! A token is held until its receiver acknowledges it, since its call is in the control log until then; which of a call's tokens
-//! were acknowledged is kept in memory only, so after a restart a receiver may be handed one again.
+//! A token is held until its receiver acknowledges it, since its call is in the control log until then, with the tokens of it that
+//! were acknowledged: one that was is never handed out again. Only the token that is named like the receiver fetches.
 
 use std::sync::Arc;
 
@@ -13,9 +13,12 @@ use schemas::{Principal, Verb};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::config::Receiver;
 use crate::error::Error;
-use crate::http::{Problem, need};
+use crate::http::{Problem, need, to_the_end};
 use crate::responder::Responder;
+use crate::signer::Signer;
+use crate::stream::{Delivery, Status};
 use crate::switches::Outcome;
 use crate::switches::caep;
 
@@ -30,11 +33,17 @@ pub(crate) async fn metadata(State(responder): State<Arc<Responder>>) -> Result<
     if issuer.is_empty() {
         return Err(Problem(StatusCode::NOT_FOUND, "no issuer is configured (respond.issuer)".into()));
     }
+    let at = |path: &str| format!("{}{path}", issuer.trim_end_matches('/'));
     Ok(Json(json!({
         "spec_version": "1_0",
         "issuer": issuer,
-        "jwks_uri": format!("{}/v1/keys", issuer.trim_end_matches('/')),
+        "jwks_uri": at("/v1/keys"),
         "delivery_methods_supported": ["urn:ietf:rfc:8935", "urn:ietf:rfc:8936"],
+        "configuration_endpoint": at("/v1/ssf/streams"),
+        "status_endpoint": at("/v1/ssf/status"),
+        "verification_endpoint": at("/v1/ssf/verify"),
+        "authorization_schemes": [{"spec_urn": "urn:ietf:rfc:6750"}],
+        "default_subjects": "ALL",
         "critical_subject_members": ["application"],
     })))
 }
@@ -56,8 +65,16 @@ pub(crate) async fn poll(
     body: Result<Json<Poll>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
     need(&principal, &[Verb::Deny])?;
+    if principal.name != name {
+        let why = format!("token `{}` is not receiver `{name}`'s: it must be named like it", principal.name);
+        return Err(Problem(StatusCode::FORBIDDEN, why));
+    }
     let Json(poll) = body?;
-    let fetched = |receiver: &&crate::config::Receiver| receiver.name == name && receiver.url.is_none();
+    let tenant = &principal.tenant;
+    let stream = responder.stream(tenant, &name);
+    let polls = stream.as_ref().is_some_and(|stream| matches!(stream.delivery, Delivery::Poll { .. }));
+    let fetched =
+        |receiver: &&Receiver| receiver.name == name && if receiver.managed { polls } else { receiver.url.is_none() };
     let Some(receiver) = responder.config.receivers.iter().find(fetched) else {
         return Err(Problem(StatusCode::NOT_FOUND, format!("no receiver that fetches is named `{name}`")));
     };
@@ -68,27 +85,38 @@ pub(crate) async fn poll(
         return Err(Problem(StatusCode::BAD_REQUEST, format!("more than {ACKS_MAX} acknowledgements at once")));
     }
     let refused: Vec<(String, String)> = poll.set_errs.iter().map(|(id, why)| (id.clone(), why.to_string())).collect();
-    responder.settle(&principal.tenant, &name, poll.ack, refused).await?;
+    let (settling, owner, of) = (responder.clone(), tenant.clone(), name.clone());
+    to_the_end(async move { settling.settle(&owner, &of, poll.ack, refused).await }).await?;
     let max = poll.max_events.unwrap_or(EVENTS_MAX).min(EVENTS_MAX);
-    let (mut sets, mut more) = (Map::new(), false);
-    for (order, call) in responder.waiting(&principal.tenant, &name) {
-        for (id, token) in
-            caep::tokens(signer, &responder.config.issuer, &receiver.audience, &order, &order.calls[call])
-        {
-            if responder.acknowledged().contains(&id) {
-                continue;
-            }
-            more = sets.len() >= max;
-            if more {
-                break;
-            }
-            sets.insert(id, token.into());
-        }
-    }
+    let mut waiting = responder.tokens(signer, tenant, receiver, max);
+    let more = waiting.len() > max;
+    waiting.truncate(max);
+    let sets: Map<String, Value> = waiting.into_iter().map(|(id, token)| (id, token.into())).collect();
     Ok(Json(json!({"sets": sets, "moreAvailable": more})))
 }
 
 impl Responder {
+    /// What a receiver that fetches has not acknowledged, oldest first: id and token of each. More than `max` only to tell that
+    /// there are more, since each is signed anew.
+    fn tokens(&self, signer: &Signer, tenant: &str, receiver: &Receiver, max: usize) -> Vec<(String, String)> {
+        let stream = self.stream(tenant, &receiver.name);
+        if stream.as_ref().is_some_and(|stream| stream.status != Status::Enabled) {
+            return Vec::new();
+        }
+        let (issuer, audience) = (&self.config.issuer, &receiver.audience);
+        let asked = stream.as_ref().and_then(|stream| caep::verification(signer, issuer, audience, stream));
+        let mut waiting = Vec::from_iter(asked);
+        for (order, i) in self.waiting(tenant, &receiver.name) {
+            if waiting.len() > max {
+                break;
+            }
+            let call = &order.calls[i];
+            let tokens = caep::tokens(signer, issuer, audience, (&order, call), stream.as_ref());
+            waiting.extend(tokens.into_iter().filter(|(id, _)| !call.taken.contains(id)));
+        }
+        waiting
+    }
+
     /// Calls of a switch that are neither done nor given up: each order, with the call's place in it.
     fn waiting(&self, tenant: &str, switch: &str) -> Vec<(crate::order::Order, usize)> {
         let book = self.book();
@@ -109,34 +137,40 @@ impl Responder {
         ack: Vec<String>,
         refused: Vec<(String, String)>,
     ) -> Result<(), Error> {
-        let of_call =
-            |order: &crate::order::Order, i: usize| format!("order_{}_{}_", order.order_id, order.calls[i].step);
+        let stream = self.stream(tenant, switch);
+        if let Some(asked) = stream.as_ref().and_then(|stream| stream.verification.as_ref())
+            && (ack.contains(&asked.id) || refused.iter().any(|(id, _)| *id == asked.id))
+        {
+            self.note_verification(tenant, switch, &asked.id, None).await?;
+        }
         for (order, i) in self.waiting(tenant, switch) {
-            let prefix = of_call(&order, i);
+            let call = &order.calls[i];
+            let prefix = caep::prefix(&order, call);
             if let Some((id, why)) = refused.iter().find(|(id, _)| id.starts_with(&prefix)) {
-                self.conclude(&order.order_id, i, Outcome::Failed(format!("the receiver refused token {id}: {why}")))
-                    .await?;
+                let why = Outcome::Failed(format!("the receiver refused token {id}: {why}"));
+                self.conclude(&order.order_id, i, why).await?;
                 continue;
             }
-            let given: Vec<&String> = ack.iter().filter(|id| id.starts_with(&prefix)).collect();
-            if given.is_empty() {
-                continue;
-            }
-            let tokens = if order.calls[i].act == crate::order::Act::Stop { 2 } else { 1 };
-            let all = {
-                let mut acknowledged = self.acknowledged();
-                acknowledged.extend(given.into_iter().cloned());
-                let all = (0..tokens).all(|n| acknowledged.contains(&format!("{prefix}{n}")));
-                if all {
-                    acknowledged.retain(|id| !id.starts_with(&prefix));
+            let mut missing = caep::ids(&order, call, stream.as_ref());
+            missing.retain(|id| !call.taken.contains(id));
+            let taken: Vec<String> = missing.extract_if(.., |id| ack.contains(id)).collect();
+            match (taken.is_empty(), missing.is_empty()) {
+                (true, _) => {}
+                (false, true) => {
+                    let said = Outcome::Done("the receiver fetched and acknowledged every token".into());
+                    self.conclude(&order.order_id, i, said).await?;
                 }
-                all
-            };
-            if all {
-                let said = format!("the receiver fetched and acknowledged {tokens} tokens");
-                self.conclude(&order.order_id, i, Outcome::Done(said)).await?;
+                (false, false) => self.note_taken(&order.order_id, i, taken).await?,
             }
         }
         Ok(())
+    }
+
+    /// Writes down that some of a call's tokens are acknowledged.
+    async fn note_taken(&self, order_id: &str, call: usize, taken: Vec<String>) -> Result<(), Error> {
+        let writing = self.writing.lock().await;
+        let Some(mut order) = self.order(order_id) else { return Ok(()) };
+        order.calls[call].taken.extend(taken);
+        self.write(&writing, vec![order], Vec::new()).await
     }
 }

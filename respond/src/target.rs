@@ -112,8 +112,7 @@ impl Target {
 }
 
 /// Who asks to be let through, as far as the question says.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asker {
     pub agent: Option<String>,
     pub instance: Option<String>,

@@ -122,3 +122,22 @@ fn nginx_asks_for_whom_its_log_names() {
         assert_eq!(asked("nginx", &[("authorization", token)]), logged("nginx", &record), "{claims}");
     }
 }
+
+#[test]
+fn opa_asks_for_whom_its_log_names() {
+    let rules = Gateway::built_in();
+    let rule = rules.iter().find(|rule| rule.name == "opa").expect("it is built in");
+    // The facts themselves, as `examples/opa` asks, and what Envoy's plugin passes on.
+    let facts = json!({"agent": "invoice-bot", "user": "ann", "method": "GET", "path": "/v1/invoices"});
+    let passed = |claims: &Value| {
+        let headers = json!({"authorization": bearer(claims)});
+        json!({"attributes": {"request": {"http": {"method": "GET", "path": "/v1/invoices", "headers": headers}}}})
+    };
+    for input in tokens().iter().map(passed).chain([facts]) {
+        let record = json!({
+            "decision_id": "d-1", "labels": {"id": "opa-1"}, "path": "muster/allow", "input": input, "result": true,
+            "timestamp": "2025-12-03T10:11:12.345Z",
+        });
+        assert_eq!(rule.asker_of_input(&input).agent, logged("opa", &record), "{input}");
+    }
+}

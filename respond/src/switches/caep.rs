@@ -3,7 +3,8 @@
 //! A stop is two tokens, CAEP 1.0 `session-revoked` and `risk-level-change` to HIGH; a release is `risk-level-change` to LOW. The
 //! agent is the subject. Pushed (RFC 8935), 202 is done; fetched (RFC 8936), it is done when the receiver has acknowledged every
 //! token: until then it counts as waiting, and a receiver that never fetches is given up like one that never answers.
-//! Streams are configured here; the stream management API is left out.
+//! Where tokens go is configured, or what the receiver made its stream say (`stream`): then a paused stream waits, and a
+//! disabled one, or one that asked for no event that there is to tell, is given up at once.
 
 use std::time::Duration;
 
@@ -15,9 +16,10 @@ use url::Url;
 
 use super::{About, Kind, Message, Outcome, Switch, failure, retry_after_secs};
 use crate::config::{Config, Mode, Receiver};
-use crate::order::{Act, Order, Target};
+use crate::order::{Act, Call, Order, Target};
 use crate::outbound;
 use crate::signer::Signer;
+use crate::stream::{Delivery, Status, Stream};
 
 pub(super) static KIND: Kind = Kind {
     name: "caep",
@@ -30,11 +32,21 @@ pub(super) static KIND: Kind = Kind {
 /// So long until a receiver that fetches is counted as late once more.
 const FETCH_SECS: u64 = 60;
 
+const CAEP: &str = "https://schemas.openid.net/secevent/caep/event-type/";
+const VERIFICATION: &str = "https://schemas.openid.net/secevent/ssf/event-type/verification";
+
 struct Caep {
     receiver: Receiver,
     issuer: String,
-    url: Option<Url>,
+    place: Option<Place>,
     client: reqwest::Client,
+}
+
+/// Where tokens are pushed.
+#[derive(Clone)]
+pub(crate) struct Place {
+    url: Url,
+    authorization: Option<String>,
 }
 
 fn build(config: &Config) -> Result<Vec<Box<dyn Switch>>, String> {
@@ -45,10 +57,41 @@ fn build(config: &Config) -> Result<Vec<Box<dyn Switch>>, String> {
     let one = |receiver: &Receiver| {
         let at = |error: url::ParseError| format!("receiver `{}`: {error}", receiver.name);
         let url = receiver.url.as_deref().map(Url::parse).transpose().map_err(at)?;
+        let authorization = receiver.authorization.as_ref().map(|hidden| hidden.text().to_owned());
+        let place = url.map(|url| Place { url, authorization });
         let (receiver, issuer, client) = (receiver.clone(), config.issuer.clone(), client.clone());
-        Ok(Box::new(Caep { receiver, issuer, url, client }) as Box<dyn Switch>)
+        Ok(Box::new(Caep { receiver, issuer, place, client }) as Box<dyn Switch>)
     };
     config.receivers.iter().map(one).collect()
+}
+
+/// The types of events that there are.
+pub(crate) fn event_types() -> Vec<String> {
+    ["session-revoked", "risk-level-change"].map(|name| format!("{CAEP}{name}")).to_vec()
+}
+
+/// An event that a call means: the id of its token, its type, and levels after and before.
+type Event = (String, String, Option<(&'static str, &'static str)>);
+
+/// The events of a call that this stream delivers. An id stays the same whatever else the stream asks for.
+fn events(order: &Order, call: &Call, stream: Option<&Stream>) -> Vec<Event> {
+    let meant = match call.act {
+        Act::Stop => vec![("session-revoked", None), ("risk-level-change", Some(("HIGH", "LOW")))],
+        _ => vec![("risk-level-change", Some(("LOW", "HIGH")))],
+    };
+    let event = |(i, (name, levels))| (format!("{}{i}", prefix(order, call)), format!("{CAEP}{name}"), levels);
+    let events = meant.into_iter().enumerate().map(event);
+    events.filter(|(_, kind, _)| stream.is_none_or(|stream| stream.delivers(kind))).collect()
+}
+
+/// What the ids of a call's tokens begin with.
+pub(crate) fn prefix(order: &Order, call: &Call) -> String {
+    format!("order_{}_{}_", order.order_id, call.step)
+}
+
+/// The ids of the tokens that a call means.
+pub(crate) fn ids(order: &Order, call: &Call, stream: Option<&Stream>) -> Vec<String> {
+    events(order, call, stream).into_iter().map(|(id, ..)| id).collect()
 }
 
 /// The tokens that a call means: id and token of each.
@@ -56,38 +99,53 @@ pub(crate) fn tokens(
     signer: &Signer,
     issuer: &str,
     audience: &str,
-    order: &Order,
-    call: &crate::order::Call,
+    (order, call): (&Order, &Call),
+    stream: Option<&Stream>,
 ) -> Vec<(String, String)> {
-    let base = format!("order_{}_{}", order.order_id, call.step);
     let iat = call.asked_at.div_euclid(1_000_000);
-    let events = match call.act {
-        Act::Stop => vec![("session-revoked", None), ("risk-level-change", Some(("HIGH", "LOW")))],
-        _ => vec![("risk-level-change", Some(("LOW", "HIGH")))],
-    };
-    let sign = |(i, (name, level)): (usize, (&str, Option<(&str, &str)>))| {
-        let id = format!("{base}_{i}");
+    let sign = |(id, kind, levels): Event| {
         let by = if order.mode == Mode::Act { "policy" } else { "admin" };
         let mut event = json!({
             "event_timestamp": iat,
             "initiating_entity": by,
             "reason_admin": {"en": order.reason},
         });
-        if let Some((current, previous)) = level {
+        if let Some((current, previous)) = levels {
             event["principal"] = "USER".into();
             event["current_level"] = current.into();
             event["previous_level"] = previous.into();
             event["risk_reason"] = order.reason.clone().into();
         }
-        let uri = format!("https://schemas.openid.net/secevent/caep/event-type/{name}");
         let claims = json!({
             "iss": issuer, "aud": audience, "jti": id, "iat": iat, "txn": order.order_id,
-            "sub_id": subject(&order.target, &order.tenant), "events": {uri: event},
+            "sub_id": subject(&order.target, &order.tenant), "events": {kind: event},
         });
         let token = signer.sign("secevent+jwt", claims.to_string().as_bytes());
         (id, token)
     };
-    events.into_iter().enumerate().map(sign).collect()
+    events(order, call, stream).into_iter().map(sign).collect()
+}
+
+/// The verification that a stream's receiver asked for and has not got: id and token.
+pub(crate) fn verification(signer: &Signer, issuer: &str, audience: &str, stream: &Stream) -> Option<(String, String)> {
+    let asked = stream.verification.as_ref().filter(|asked| asked.next_at.is_some())?;
+    let event = asked.state.as_ref().map_or_else(|| json!({}), |state| json!({"state": state}));
+    let claims = json!({
+        "iss": issuer, "aud": audience, "jti": asked.id, "iat": asked.asked_at.div_euclid(1_000_000),
+        "sub_id": {"format": "opaque", "id": stream.stream_id}, "events": {VERIFICATION: event},
+    });
+    Some((asked.id.clone(), signer.sign("secevent+jwt", claims.to_string().as_bytes())))
+}
+
+/// Where a stream's tokens are pushed.
+pub(crate) fn place(stream: &Stream) -> Result<Place, Outcome> {
+    let Delivery::Push { endpoint_url, authorization_header } = &stream.delivery else { return Err(waits()) };
+    let url = Url::parse(endpoint_url).map_err(|error| Outcome::Failed(error.to_string()))?;
+    Ok(Place { url, authorization: authorization_header.clone() })
+}
+
+fn waits() -> Outcome {
+    Outcome::Retry("waits for the receiver to fetch and acknowledge it".into(), Some(FETCH_SECS))
 }
 
 /// The subject (RFC 9493): what is stopped, within its tenant.
@@ -113,17 +171,23 @@ fn subject(target: &Target, tenant: &str) -> Value {
     subject
 }
 
-impl Caep {
-    async fn push(&self, url: &Url, id: &str, token: String, now_secs: i64) -> Result<(), Outcome> {
-        let mut request = self
-            .client
-            .post(url.clone())
-            .timeout(Duration::from_millis(self.receiver.timeout_ms))
+impl Place {
+    pub(crate) async fn push(
+        &self,
+        client: &reqwest::Client,
+        timeout_ms: u64,
+        id: &str,
+        token: String,
+        now_secs: i64,
+    ) -> Result<(), Outcome> {
+        let mut request = client
+            .post(self.url.clone())
+            .timeout(Duration::from_millis(timeout_ms))
             .header(CONTENT_TYPE, "application/secevent+jwt")
             .header(ACCEPT, "application/json")
             .body(token);
-        if let Some(authorization) = &self.receiver.authorization {
-            request = request.header(AUTHORIZATION, authorization.text());
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
         }
         let response = request.send().await.map_err(|error| failure(&error))?;
         let status = response.status();
@@ -133,6 +197,22 @@ impl Caep {
             StatusCode::TOO_MANY_REQUESTS => Err(Outcome::Retry(said, retry_after_secs(response.headers(), now_secs))),
             _ if status.is_server_error() => Err(Outcome::Retry(said, retry_after_secs(response.headers(), now_secs))),
             _ => Err(Outcome::Failed(said)),
+        }
+    }
+}
+
+impl Caep {
+    /// Where to push now, or why not.
+    fn place(&self, stream: Option<&Stream>) -> Result<Place, Outcome> {
+        if !self.receiver.managed {
+            return self.place.clone().ok_or_else(waits);
+        }
+        let held = |why: &str| Outcome::Retry(why.into(), Some(FETCH_SECS));
+        let Some(stream) = stream else { return Err(held("the receiver has not made its stream")) };
+        match stream.status {
+            Status::Enabled => place(stream),
+            Status::Paused => Err(held("the receiver paused its stream")),
+            Status::Disabled => Err(Outcome::Failed("the receiver disabled its stream".into())),
         }
     }
 }
@@ -148,7 +228,11 @@ impl Switch for Caep {
     }
 
     fn calls(&self, _: &Order) -> Vec<String> {
-        let place = self.url.as_ref().map_or("held for the receiver to fetch".to_owned(), |url| format!("POST {url}"));
+        let place = match &self.place {
+            Some(Place { url, .. }) => format!("POST {url}"),
+            None if self.receiver.managed => "over the stream that the receiver made".into(),
+            None => "held for the receiver to fetch".into(),
+        };
         ["session-revoked", "risk-level-change HIGH"].map(|event| format!("{place}: CAEP {event}")).to_vec()
     }
 
@@ -158,13 +242,20 @@ impl Switch for Caep {
 
     async fn call(&self, message: &Message) -> Outcome {
         let Some(signer) = &message.signer else { return Outcome::Failed("this process has no signing key".into()) };
-        let Some(url) = &self.url else {
-            return Outcome::Retry("waits for the receiver to fetch and acknowledge it".into(), Some(FETCH_SECS));
+        let stream = message.stream.as_ref();
+        let said = (&message.order, &message.call);
+        let tokens = tokens(signer, &self.issuer, &self.receiver.audience, said, stream);
+        if tokens.is_empty() {
+            return Outcome::Failed("the receiver's stream asks for none of the events that tell it".into());
+        }
+        let place = match self.place(stream) {
+            Ok(place) => place,
+            Err(outcome) => return outcome,
         };
-        let tokens = tokens(signer, &self.issuer, &self.receiver.audience, &message.order, &message.call);
         let count = tokens.len();
         for (id, token) in tokens {
-            if let Err(outcome) = self.push(url, &id, token, message.now_secs).await {
+            let pushed = place.push(&self.client, self.receiver.timeout_ms, &id, token, message.now_secs);
+            if let Err(outcome) = pushed.await {
                 return outcome;
             }
         }

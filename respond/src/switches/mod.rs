@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::order::{Call, Order, Target};
 use crate::outbound;
 use crate::signer::Signer;
+use crate::stream::Stream;
 
 pub(crate) mod caep;
 mod fill;
@@ -51,6 +52,8 @@ pub(crate) struct Message {
     pub(crate) signer: Option<Arc<Signer>>,
     /// Other names of the target's agent or client: the source that has each, and the name.
     pub(crate) names: Vec<(String, String)>,
+    /// The stream that the switch's receiver made in the order's tenant.
+    pub(crate) stream: Option<Stream>,
 }
 
 impl Message {

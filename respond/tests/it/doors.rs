@@ -8,7 +8,6 @@ use futures::StreamExt;
 use http_body_util::BodyExt;
 use respond::Config;
 use respond::gateway::Gateway;
-use respond::signer::Signer;
 use schemas::{Holder, Principal, Verb};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -113,7 +112,6 @@ async fn the_data_api_answers_as_opa_does() {
 #[tokio::test]
 async fn the_bundle_and_the_signed_list_have_a_tag() {
     let world = World::new(acting());
-    world.responder.sign_with(Signer::from_pkcs8(&Signer::generate().expect("a key")).expect("is a key"));
     world.acted("billing").await;
     for path in ["/v1/deny/bundle.tar.gz", "/v1/deny/signed"] {
         let response = respond(&world, "acme", request("GET", path, &[])).await;

@@ -12,6 +12,7 @@ use respond::config::{Hidden, System};
 use respond::order::State;
 use serde_json::Value;
 
+use crate::signals::{claims, transmitting};
 use crate::stub::{Answer, Stub};
 use crate::world::{START, World, acting, calling};
 
@@ -22,6 +23,7 @@ pub(crate) struct Member {
     pub(crate) yes: &'static [&'static str],
 }
 
+pub(crate) const ACCEPTED: &str = "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 const TOKEN: &str = "HTTP/1.1 200 OK\r\ncontent-length: 25\r\nconnection: close\r\n\r\n{\"access_token\":\"t-1234\"}";
@@ -34,6 +36,7 @@ pub(crate) fn members() -> Vec<Member> {
     vec![
         Member { name: "webhook", config: calling, yes: &[NO_CONTENT] },
         Member { name: "rfc7009", config: rfc7009, yes: &[OK] },
+        Member { name: "caep", config: caep, yes: &[ACCEPTED, ACCEPTED] },
         Member {
             name: "keycloak",
             config: keycloak,
@@ -75,6 +78,10 @@ pub(crate) fn rfc7009(address: &str) -> Config {
         ("tokens_folder", folder.as_str()),
     ];
     system(address, "rfc7009", &parameters, "client_secret")
+}
+
+fn caep(address: &str) -> Config {
+    transmitting(Some(format!("http://{address}/events")))
 }
 
 /// Faults that pass: the same call succeeds when it is repeated.
@@ -160,7 +167,10 @@ fn same_thing(stub: &Stub, when: &str) {
     assert!(ids.len() <= 1, "{when} {ids:?}");
     let mut bodies: BTreeSet<(&str, &str, &str)> = BTreeSet::new();
     bodies.extend(got.iter().map(|got| (got.method.as_str(), got.path.as_str(), got.body.as_str())));
-    let places: BTreeSet<(&str, &str)> = bodies.iter().map(|(method, path, _)| (*method, *path)).collect();
+    // Tokens go to one place, each with an id of its own.
+    let token = |body: &str| body.starts_with("ey").then(|| claims(body).1["jti"].to_string());
+    let places: BTreeSet<(&str, &str, Option<String>)> =
+        bodies.iter().map(|(method, path, body)| (*method, *path, token(body))).collect();
     assert_eq!(bodies.len(), places.len(), "a repeat asks for the same thing, {when} {bodies:?}");
 }
 
@@ -229,7 +239,7 @@ async fn a_restart_at_any_moment_loses_nothing() {
 
 #[tokio::test]
 async fn keycloak_is_asked_for_what_its_documentation_says() {
-    let member = members().remove(2);
+    let member = members().remove(3);
     let answers = member.yes.iter().chain(&[TOKEN, CLIENT, NO_CONTENT]).copied().map(Answer::Text);
     let stub = Stub::new(answers).await;
     let world = World::new((member.config)(&stub.address));
@@ -269,7 +279,7 @@ async fn keycloak_is_asked_for_what_its_documentation_says() {
 async fn a_system_that_reads_back_otherwise_violates() {
     let enabled =
         "HTTP/1.1 200 OK\r\ncontent-length: 30\r\nconnection: close\r\n\r\n[{\"id\":\"c-1\",\"enabled\": true}]";
-    let member = members().remove(2);
+    let member = members().remove(3);
     let answers = member.yes[..7].iter().copied().chain([enabled]).map(Answer::Text);
     let stub = Stub::new(answers).await;
     let world = World::new((member.config)(&stub.address));

@@ -9,7 +9,6 @@ use http_body_util::BodyExt;
 use respond::Config;
 use respond::config::{Hidden, Receiver};
 use respond::order::State;
-use respond::signer::Signer;
 use schemas::{Holder, Principal, Verb};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -17,9 +16,9 @@ use tower::ServiceExt;
 use crate::stub::{Answer, Stub};
 use crate::world::{START, World, acting};
 
-const ACCEPTED: Answer = Answer::Text("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+pub(crate) const ACCEPTED: Answer = Answer::Text(crate::faults::ACCEPTED);
 
-fn transmitting(url: Option<String>) -> Config {
+pub(crate) fn transmitting(url: Option<String>) -> Config {
     let mut config = acting();
     config.policies[0].switches = vec!["idp".into()];
     config.private_addresses_allowed = true;
@@ -30,13 +29,7 @@ fn transmitting(url: Option<String>) -> Config {
     config
 }
 
-fn world(config: Config) -> World {
-    let world = World::new(config);
-    world.responder.sign_with(Signer::from_pkcs8(&Signer::generate().expect("a key")).expect("is a key"));
-    world
-}
-
-fn claims(token: &str) -> (Value, Value) {
+pub(crate) fn claims(token: &str) -> (Value, Value) {
     let part = |i: usize| {
         let bytes = URL_SAFE_NO_PAD.decode(token.split('.').nth(i).expect("three parts")).expect("is base64");
         serde_json::from_slice::<Value>(&bytes).expect("is JSON")
@@ -44,12 +37,12 @@ fn claims(token: &str) -> (Value, Value) {
     (part(0), part(1))
 }
 
-const CAEP: &str = "https://schemas.openid.net/secevent/caep/event-type";
+pub(crate) const CAEP: &str = "https://schemas.openid.net/secevent/caep/event-type";
 
 #[tokio::test]
 async fn a_stop_is_pushed_as_two_tokens_and_a_release_as_one() {
     let receiver = Stub::new([ACCEPTED, ACCEPTED, ACCEPTED]).await;
-    let world = world(transmitting(Some(format!("http://{}/events", receiver.address))));
+    let world = World::new(transmitting(Some(format!("http://{}/events", receiver.address))));
     let order_id = world.acted("billing").await;
     world.responder.due(START).await.expect("pushed");
     assert_eq!(world.state(&order_id), State::Executed);
@@ -83,7 +76,7 @@ async fn a_stop_is_pushed_as_two_tokens_and_a_release_as_one() {
 #[tokio::test]
 async fn a_failed_push_is_repeated_with_the_same_tokens() {
     let receiver = Stub::new([ACCEPTED, Answer::Silence, ACCEPTED, ACCEPTED]).await;
-    let world = world(transmitting(Some(format!("http://{}/events", receiver.address))));
+    let world = World::new(transmitting(Some(format!("http://{}/events", receiver.address))));
     let order_id = world.acted("billing").await;
     world.responder.due(START).await.expect("half pushed");
     assert_eq!(world.state(&order_id), State::Executing);
@@ -96,7 +89,7 @@ async fn a_failed_push_is_repeated_with_the_same_tokens() {
 
 #[tokio::test]
 async fn tokens_are_held_until_they_are_fetched_and_acknowledged() {
-    let world = world(transmitting(None));
+    let world = World::new(transmitting(None));
     let order_id = world.acted("billing").await;
     let poll = async |world: &World, tenant: &str, body: Value| {
         let verbs = vec![Verb::Deny];
@@ -132,7 +125,7 @@ async fn tokens_are_held_until_they_are_fetched_and_acknowledged() {
 
 #[tokio::test]
 async fn a_receiver_reads_who_transmits() {
-    let world = world(transmitting(None));
+    let world = World::new(transmitting(None));
     let routes = respond::http::open_routes(world.responder.clone());
     let request = Request::get("/.well-known/ssf-configuration").body(Body::empty()).expect("a request");
     let response = routes.oneshot(request).await.expect("answers");

@@ -1,12 +1,13 @@
 //! A world to stop agents in: two logs on simulated files, a clock that stands, and a responder that can be restarted.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use lake::clock::Clock;
 use lake::files::sim::SimFiles;
 use lake::log::{Log, LogConfig, Payload};
 use respond::config::{Mode, Policy, Severity, Webhook};
+use respond::signer::Signer;
 use respond::{Asker, Config, Responder};
 use schemas::order::Orders;
 use schemas::{AlertRow, EventRow, Holder, OrderRow, Principal, Verb};
@@ -39,7 +40,12 @@ impl World {
         let clock = Clock::manual(START);
         let (control, main) = (log(&files, "control", "orders", &clock), log(&files, "main", "respond", &clock));
         let opened = Responder::open(control.clone(), main.clone(), config.clone(), clock.clone());
-        World { responder: opened.expect("the responder opens"), clock, files, config, control, main }
+        let responder = opened.expect("the responder opens");
+        // One key for all, as an installation keeps its own.
+        static KEY: OnceLock<Vec<u8>> = OnceLock::new();
+        let key = KEY.get_or_init(|| Signer::generate().expect("a key"));
+        responder.sign_with(Signer::from_pkcs8(key).expect("is a key"));
+        World { responder, clock, files, config, control, main }
     }
 
     /// Power goes and comes back: only what was synced is there.
