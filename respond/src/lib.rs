@@ -8,7 +8,7 @@
 //! - [`config`] is what the operator may say; [`order`] is one order and its steps, `state` which may follow which, `target`
 //!   whom it stops, [`plan`] what it would do;
 //! - `decide` turns alerts into orders, `hand` is what persons do with them, `calls` drives the switches, `evidence` verifies;
-//!   `journal` is the control log and its mirror; `run` ties them to the main log and to time;
+//!   `journal` is the control log and its mirror; `run` ties them to the main log and to time; `counts` is for metrics;
 //! - [`deny`] answers gateways from memory: `doors` are what they ask, [`gateway`] derives who is asking, `bundle` packs the list
 //!   for OPA; [`http`] are the routes of orders; `ssf` transmits shared signals; `drill` rehearses;
 //! - [`switches`] is the open set of what can be called; `outbound` guards every call; [`webhook`] and
@@ -23,6 +23,7 @@ mod book;
 mod bundle;
 mod calls;
 pub mod config;
+pub mod counts;
 mod decide;
 pub mod deny;
 mod doors;
@@ -47,10 +48,11 @@ pub mod webhook;
 
 pub use arming::Arming;
 pub use config::Config;
+pub use counts::Counts;
 pub use decide::Handled;
 pub use drill::Report;
 pub use error::Error;
 pub use hand::Request;
 pub use journal::{CONTROL_GROUP, MAIN_GROUP};
-pub use responder::{Counts, Responder};
+pub use responder::Responder;
 pub use target::Asker;
