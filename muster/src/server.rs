@@ -16,7 +16,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::ListenerExt;
 use axum::{Extension, Json, Router};
 use schemas::{Holder, Principal, Verb};
 use serde_json::json;
@@ -64,11 +63,9 @@ pub(crate) async fn serve(
             responder.deny().stop_following();
         }
     };
-    // A change of the deny list must not wait for the answer to the packet before it.
-    let tcp = tcp.tap_io(|connection| _ = connection.set_nodelay(true));
-    let over_tcp = axum::serve(tcp, complete(public)).with_graceful_shutdown(wait(shutdown.clone()));
-    let over_unix = axum::serve(unix, complete(operator)).with_graceful_shutdown(wait(shutdown));
-    let ended = tokio::try_join!(over_tcp.into_future(), over_unix.into_future());
+    let over_tcp = ingest::serve::tcp(tcp, complete(public), Box::pin(wait(shutdown.clone())));
+    let over_unix = ingest::serve::unix(unix, complete(operator), Box::pin(wait(shutdown)));
+    let ended = tokio::try_join!(over_tcp, over_unix);
     // The socket of a process that ended must not look alive.
     let _ = std::fs::remove_file(socket);
     ended.map(|_| ()).context("the HTTP server failed")

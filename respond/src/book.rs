@@ -148,10 +148,11 @@ mod tests {
 
     fn order(random: &mut fastrand::Rng, id: usize) -> Order {
         let next_at = random.bool().then(|| random.i64(0..100));
+        let (mode, state) = (["observe", "ask", "act"][random.usize(0..3)], STATES[random.usize(0..5)]);
         let text = serde_json::json!({
             "order_id": format!("{id:032x}"), "tenant": "acme", "target": {"kind": "agent", "agent": "a"}, "step": 1,
-            "mode": ["observe", "ask", "act"][random.usize(0..3)], "requested_by": "p", "requested_at": 1, "reason": "r",
-            "state": STATES[random.usize(0..5)], "log_partition": 0, "switches": [], "ended_at": null,
+            "mode": mode, "requested_by": "p", "requested_at": 1, "reason": "r",
+            "state": state, "log_partition": 0, "switches": [], "ended_at": null,
             "alert": {"id": "a", "detector": "d", "severity_id": 4, "title": "", "explanation": "", "agent_id": "a"},
             "expires_at": random.i64(0..100), "approve_until": random.i64(0..100), "effective_at": random.i64(0..100),
             "calls": [{"switch": "s", "act": "stop", "step": 1, "state": "executing", "asked_at": 1, "attempt": 1,

@@ -1,5 +1,6 @@
 //! How long a gateway waits for the deny list's answer, beside a handler that does nothing: in one server, behind the same
-//! authentication, asked in turn over the same connections while the list holds many entries.
+//! authentication, a second of questions to the one after a second of questions to the other, over the same connections, while the
+//! list holds many entries.
 //!
 //! A gateway shows the agent's own token, of usual size, and reads on whose behalf it was issued; another shows a header.
 
@@ -21,11 +22,13 @@ use crate::server::Server;
 use crate::times::Times;
 
 const CONNECTIONS: u32 = 16;
-const WARM: Duration = Duration::from_secs(2);
+const ROUND: Duration = Duration::from_secs(1);
+/// The beginning of a round is not counted: what is left of the one before comes in between.
+const SETTLE: Duration = Duration::from_millis(100);
 /// So many orders in one note of the control log.
 const CHUNK: usize = 100;
 const RATIO_MAX: f64 = 1.5;
-/// Times the other's, so that a segment is not begun for every few notes.
+/// Nothing changes while it is measured.
 const CONFIG: &str = "[respond]\napprovals = 0\nquiet_secs = 86400\ndeny_secs = 86400\n";
 
 pub(crate) async fn run(arguments: &Arguments, program: &Path, folder: &Path) -> Result<()> {
@@ -110,14 +113,14 @@ fn agents_token() -> String {
     format!("{}.{}.{}", part(&json!({"alg": "RS256", "kid": "k1"})), part(&claims), "s".repeat(342))
 }
 
-/// Asks each kind of question in turn over every connection, and gives how long the answers to each took.
+/// Asks each kind of question for a second, again and again, over every connection, and gives how long the answers to each took.
 fn load(address: &str, kinds: &[Vec<u8>], arguments: &Arguments) -> Result<Vec<Vec<Duration>>> {
     let pause = Duration::from_secs(1) * CONNECTIONS / arguments.questions;
     let began = Instant::now();
-    let measured = (began + WARM, began + WARM + Duration::from_secs(arguments.secs.into()));
     let connection = |number: u32| {
         let (address, kinds) = (address.to_owned(), kinds.to_vec());
-        std::thread::spawn(move || ask(&address, &kinds, began + pause * number / CONNECTIONS, pause, measured))
+        let schedule = Schedule { began, offset: pause * number / CONNECTIONS, pause, rounds: arguments.secs };
+        std::thread::spawn(move || ask(&address, &kinds, &schedule))
     };
     let connections: Vec<_> = (0..CONNECTIONS).map(connection).collect();
     let mut all = vec![Vec::new(); kinds.len()];
@@ -128,34 +131,45 @@ fn load(address: &str, kinds: &[Vec<u8>], arguments: &Arguments) -> Result<Vec<V
     Ok(all)
 }
 
+/// When one connection asks.
+struct Schedule {
+    began: Instant,
+    offset: Duration,
+    pause: Duration,
+    rounds: u32,
+}
+
 /// One connection's questions. A question that its connection could not ask when it was due waits from then on; what the timer
 /// wakes late is nobody's waiting.
-fn ask(
-    address: &str,
-    kinds: &[Vec<u8>],
-    mut due: Instant,
-    pause: Duration,
-    (from, until): (Instant, Instant),
-) -> Result<Vec<Vec<Duration>>> {
+fn ask(address: &str, kinds: &[Vec<u8>], schedule: &Schedule) -> Result<Vec<Vec<Duration>>> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
-    let (mut times, mut answer, mut turn) = (vec![Vec::new(); kinds.len()], [0; 4096], 0);
-    while due < until {
-        let now = Instant::now();
-        let asked = if now < due {
-            std::thread::sleep(due - now);
-            Instant::now()
-        } else {
-            due
-        };
-        stream.write_all(&kinds[turn])?;
-        let read = stream.read(&mut answer)?;
-        ensure!(answer.starts_with(b"HTTP/1.1 20"), "{}", String::from_utf8_lossy(&answer[..read]));
-        if asked >= from {
-            times[turn].push(asked.elapsed());
+    let (mut times, mut answer) = (vec![Vec::new(); kinds.len()], [0; 4096]);
+    for round in 0..schedule.rounds {
+        let turn = round as usize % kinds.len();
+        let mut since = schedule.offset;
+        while since < ROUND {
+            let due = schedule.began + ROUND * round + since;
+            let asked = until(due);
+            stream.write_all(&kinds[turn])?;
+            let read = stream.read(&mut answer)?;
+            ensure!(answer.starts_with(b"HTTP/1.1 20"), "{}", String::from_utf8_lossy(&answer[..read]));
+            // The first round of each kind warms up.
+            if since >= SETTLE && round as usize >= kinds.len() {
+                times[turn].push(asked.elapsed());
+            }
+            since += schedule.pause;
         }
-        turn = (turn + 1) % kinds.len();
-        due += pause;
     }
     Ok(times)
+}
+
+/// Sleeps until `due`; from when on the question waits.
+fn until(due: Instant) -> Instant {
+    let now = Instant::now();
+    if now >= due {
+        return due;
+    }
+    std::thread::sleep(due - now);
+    Instant::now()
 }

@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     /// Events that start an order while `react` is measured
     #[arg(long, default_value_t = 100)]
     orders: u32,
-    /// Questions a second while `deny` is measured, to both handlers together
+    /// Questions a second while `deny` is measured, to one handler after the other
     #[arg(long, default_value_t = 20_000)]
     questions: u32,
     /// Entries of the deny list

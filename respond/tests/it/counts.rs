@@ -20,7 +20,7 @@ async fn attempts_by_outcome_times_and_escalations_are_counted() {
     let counts = world.responder.counts();
     let attempts = ["done", "again", "given_up"].map(|outcome| Attempt { switch: "soc".into(), outcome });
     assert_eq!(attempts.map(|attempt| counts.attempts.get_or_create(&attempt).get()), [1, 1, 0]);
-    assert!(counts.call_secs.contains(&Switched { switch: "soc".into() }));
+    assert!(counts.call_secs.get(&Switched { switch: "soc".into() }).is_some());
     assert_eq!(counts.escalations.get_or_create(&Fate { result: "cap" }).get(), 1);
     let alerts = ["acting", "refused"].map(|result| counts.alerts.get_or_create(&Fate { result }).get());
     assert_eq!(alerts, [1, 1]);
