@@ -8,8 +8,9 @@
 //! - [`mask`] takes secrets out of what is stored;
 //! - [`worker`] normalizes, appends to the log and says what became of each record;
 //! - [`inventory`] polls what providers hold: clients, credentials, grants;
-//! - [`http`] is the door over HTTP; [`fixtures`] runs a mapping's examples; [`json`] prints what a mapping makes;
-//!   [`draft`] makes a first mapping from sample records.
+//! - [`http`] is the door over HTTP, [`serve`] the server that it and all other routes stand in;
+//! - [`fixtures`] runs a mapping's examples; [`json`] prints what a mapping makes; [`draft`] makes a first mapping from sample
+//!   records.
 //!
 //! ```text
 //! bytes ─▶ split ─▶ one SIMD parse a record ─▶ one walk over a trie of keys ─▶ columns ─▶ log.append ─▶ receipt
@@ -28,6 +29,7 @@ pub mod mapping;
 pub mod mask;
 pub mod normalize;
 mod raw;
+pub mod serve;
 pub mod split;
 mod text;
 mod time;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use lake::log::{Frame, Log, LogError, Payload};
 use prometheus_client::encoding::{EncodeLabelSet, text};
-use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::{TypedMetric, counter::Counter, family::Family, gauge::Gauge};
+use prometheus_client::registry::{Metric, Registry};
+use respond::Counts;
 use schemas::ledger::Ledger;
 use schemas::{alert, inventory, order, verdict};
 
@@ -62,13 +63,22 @@ struct Role {
     role: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Stand {
+    state: &'static str,
+    mode: &'static str,
+}
+
 /// All metrics of the process.
 pub(crate) struct Metrics {
     registry: Registry,
+    list: Vec<Described>,
     records: Family<Admission, Counter>,
     alerts: Family<Detector, Counter>,
     verdicts: Family<Judged, Counter>,
-    orders: Family<State, Counter>,
+    order_steps: Family<State, Counter>,
+    orders: Family<Stand, Gauge>,
+    deny_entries: Gauge,
     polls: Family<Poll, Counter>,
     log_end: Gauge,
     lake_failing: Gauge,
@@ -79,45 +89,91 @@ pub(crate) struct Metrics {
     tokens: Family<Fate, Gauge>,
 }
 
+/// A metric as its page shows it.
+struct Described {
+    name: &'static str,
+    kind: &'static str,
+    labels: &'static str,
+    help: &'static str,
+}
+
 impl Metrics {
-    pub(crate) fn new() -> Self {
-        let (records, alerts, orders) = (Family::default(), Family::default(), Family::default());
-        let (polls, verdicts) = (Family::default(), Family::default());
-        let (log_end, lake_failing, behind) = (Gauge::default(), Gauge::default(), Family::default());
-        let (sources_changed, sources_broken) = (Gauge::default(), Family::default());
-        let (tokens_remembered, tokens) = (Gauge::default(), Family::default());
-        let mut registry = Registry::with_prefix("muster");
-        registry.register("records", "Records since start, by result of admission", records.clone());
-        registry.register("alerts", "Alerts since start", alerts.clone());
-        registry.register("verdicts", "Verdicts of persons on alerts since start", verdicts.clone());
-        registry.register("order_steps", "Steps of orders since start, by the state they led to", orders.clone());
-        registry.register("inventory_runs", "Runs of inventory polls since start, by outcome", polls.clone());
-        registry.register("log_end", "Offset of the next frame of the log", log_end.clone());
-        registry.register("lake_failing", "1 while the last write to the lake failed", lake_failing.clone());
-        registry.register("frames_behind", "Frames of the log that a role has not yet passed", behind.clone());
-        let help = "Times since start that mapping files changed";
-        registry.register("sources_changed", help, sources_changed.clone());
+    /// The one list of what there is; `acted` is what the responder counts.
+    pub(crate) fn new(acted: &Counts) -> Self {
+        let mut metrics = Metrics {
+            registry: Registry::with_prefix("muster"),
+            list: Vec::new(),
+            records: Family::default(),
+            alerts: Family::default(),
+            verdicts: Family::default(),
+            order_steps: Family::default(),
+            orders: Family::default(),
+            deny_entries: Gauge::default(),
+            polls: Family::default(),
+            log_end: Gauge::default(),
+            lake_failing: Gauge::default(),
+            behind: Family::default(),
+            sources_changed: Gauge::default(),
+            sources_broken: Family::default(),
+            tokens_remembered: Gauge::default(),
+            tokens: Family::default(),
+        };
+        let m = &mut metrics;
+        m.show("records", "door, source, result", "Records since start, by result of admission", m.records.clone());
+        m.show("alerts", "detector", "Alerts since start", m.alerts.clone());
+        m.show("verdicts", "detector, verdict", "Verdicts of persons on alerts since start", m.verdicts.clone());
+        m.show("order_steps", "state", "Steps of orders since start, by the state they led to", m.order_steps.clone());
+        m.show("orders", "state, mode", "Orders that stand, and the newest of those that ended", m.orders.clone());
+        let help = "Alerts handled since start, by what policy made of them";
+        m.show("alerts_handled", "result", help, acted.alerts.clone());
+        let help = "Attempts at switches since start: done, to be made again, given up";
+        m.show("switch_attempts", "switch, outcome", help, acted.attempts.clone());
+        let help = "Seconds from the step that asked for a call to the switch's word that it is done, repeats included";
+        m.show("switch_call_seconds", "switch", help, acted.call_secs.clone());
+        m.show(
+            "escalations",
+            "result",
+            "Times since start that persons were to be told, by why",
+            acted.escalations.clone(),
+        );
+        m.show("deny_entries", "", "Targets on the deny list", m.deny_entries.clone());
+        m.show("deny_answers", "result", "Answers to gateways that asked since start", acted.answers.clone());
+        m.show("inventory_runs", "poll, outcome", "Runs of inventory polls since start, by outcome", m.polls.clone());
+        m.show("log_end", "", "Offset of the next frame of the log", m.log_end.clone());
+        m.show("lake_failing", "", "1 while the last write to the lake failed", m.lake_failing.clone());
+        m.show("frames_behind", "role", "Frames of the log that a role has not yet passed", m.behind.clone());
+        m.show("sources_changed", "", "Times since start that mapping files changed", m.sources_changed.clone());
         let help = "1 for each mistake in a mapping file that is not in force";
-        registry.register("sources_broken", help, sources_broken.clone());
-        registry.register("tokens_remembered", "Tokens whose issuance is remembered", tokens_remembered.clone());
+        m.show("sources_broken", "file, line, key", help, m.sources_broken.clone());
+        m.show("tokens_remembered", "", "Tokens whose issuance is remembered", m.tokens_remembered.clone());
         let help =
             "Since start: events filled from a token's issuance, token ids in conflict, tokens forgotten for room";
-        registry.register("tokens", help, tokens.clone());
-        Metrics {
-            registry,
-            records,
-            alerts,
-            verdicts,
-            orders,
-            polls,
-            log_end,
-            lake_failing,
-            behind,
-            sources_changed,
-            sources_broken,
-            tokens_remembered,
-            tokens,
+        m.show("tokens", "result", help, m.tokens.clone());
+        metrics
+    }
+
+    fn show<M: Metric + TypedMetric>(
+        &mut self,
+        name: &'static str,
+        labels: &'static str,
+        help: &'static str,
+        metric: M,
+    ) {
+        self.registry.register(name, help, metric);
+        self.list.push(Described { name, kind: M::TYPE.as_str(), labels, help });
+    }
+
+    /// The page of all metrics.
+    pub(crate) fn reference() -> String {
+        let mut page = "# Metrics\n\nGenerated from the code; do not edit (`muster docs` writes it). `GET /metrics` tells them to a \
+                        token with the verb `admin`, in OpenMetrics form. They are the process's: no label names a tenant.\n\n\
+                        | metric | kind | labels | what |\n| --- | --- | --- | --- |\n"
+            .to_owned();
+        for Described { name, kind, labels, help } in Metrics::new(&Counts::default()).list {
+            let end = if kind == "counter" { "_total" } else { "" };
+            page.push_str(&format!("| `muster_{name}{end}` | {kind} | {labels} | {help} |\n"));
         }
+        page
     }
 
     /// The text of `/metrics`, with gauges as they stand.
@@ -128,6 +184,11 @@ impl Metrics {
         for (role, position) in node.positions() {
             self.behind.get_or_create(&Role { role }).set(end.saturating_sub(position) as i64);
         }
+        self.orders.clear();
+        for ((state, mode), count) in node.responder.orders_by_state() {
+            self.orders.get_or_create(&Stand { state, mode }).set(count as i64);
+        }
+        self.deny_entries.set(node.responder.deny().targets() as i64);
         self.set_sources(node);
         let mut out = String::new();
         text::encode(&mut out, &self.registry).expect("writing to a string does not fail");
@@ -210,7 +271,7 @@ impl Metrics {
                 let Ok(orders) = order::Orders::new(batch) else { return };
                 for i in 0..batch.num_rows() {
                     let labels = State { state: orders.state.value(i).into() };
-                    self.orders.get_or_create(&labels).inc();
+                    self.order_steps.get_or_create(&labels).inc();
                 }
             }
             Payload::Inventory(batch) => {

@@ -154,7 +154,7 @@ impl Node {
         let (failed, failure) = watch::channel(None);
         let node = Arc::new(Node {
             detected: detection.progress(),
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::new(Metrics::new(responder.counts())),
             writing: tokio::sync::Mutex::default(),
             reading: tokio::sync::Mutex::default(),
             store,

@@ -3,7 +3,8 @@
 //!
 //! A request over TCP needs a bearer token, whose holder becomes the request's [`Principal`]. The operator's socket lies
 //! in the data folder, readable by its owner only: whoever can open it could open the folder itself, so it needs no token,
-//! and the tenant is named by a header. `/healthz` and `/readyz` answer anybody; `/metrics` needs the verb `admin`.
+//! and the tenant is named by a header. `/healthz` and `/readyz` answer anybody, `/v1/ping` whoever shows a token; `/metrics`
+//! needs the verb `admin`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,9 +63,9 @@ pub(crate) async fn serve(
             responder.deny().stop_following();
         }
     };
-    let over_tcp = axum::serve(tcp, complete(public)).with_graceful_shutdown(wait(shutdown.clone()));
-    let over_unix = axum::serve(unix, complete(operator)).with_graceful_shutdown(wait(shutdown));
-    let ended = tokio::try_join!(over_tcp.into_future(), over_unix.into_future());
+    let over_tcp = ingest::serve::tcp(tcp, complete(public), Box::pin(wait(shutdown.clone())));
+    let over_unix = ingest::serve::unix(unix, complete(operator), Box::pin(wait(shutdown)));
+    let ended = tokio::try_join!(over_tcp, over_unix);
     // The socket of a process that ended must not look alive.
     let _ = std::fs::remove_file(socket);
     ended.map(|_| ()).context("the HTTP server failed")
@@ -82,6 +83,7 @@ fn bind_socket(socket: &Path) -> Result<UnixListener> {
 /// Routes that need a principal.
 fn routes(node: &Arc<Node>) -> Router {
     let own = Router::new().route("/metrics", get(metrics)).route("/v1/status", get(status)).with_state(node.clone());
+    let own = own.route("/v1/ping", get(async || StatusCode::NO_CONTENT));
     own.merge(ingest::http::routes(node.ingest.clone(), &node.config.ingest))
         .merge(query::http::routes(node.query.clone()))
         .merge(respond::http::routes(node.responder.clone()))

@@ -148,8 +148,8 @@ impl Tokens {
 
 impl Token {
     fn principal(&self) -> Principal {
-        let Token { name, tenant, holder, verbs, .. } = self.clone();
-        Principal { name, tenant, holder, verbs }
+        let Token { name, tenant, holder, verbs, .. } = self;
+        Principal { name: name.clone(), tenant: tenant.clone(), holder: *holder, verbs: verbs.clone() }
     }
 }
 
@@ -163,7 +163,10 @@ pub(crate) fn name(text: &str) -> Result<String, String> {
 }
 
 fn sha256(secret: &str) -> String {
-    Sha256::digest(secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digest = Sha256::digest(secret.as_bytes());
+    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| DIGITS[usize::from(digit)] as char).collect()
 }
 
 /// Replaces a file whole, readable by its owner only, durable when it returns.

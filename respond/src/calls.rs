@@ -4,10 +4,12 @@
 //! undoes waits for the one that it undoes. Time is handed in.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 
+use schemas::OrderRow;
+use tokio::sync::MutexGuard;
+
+use crate::arming::Arming;
 use crate::error::Error;
 use crate::order::{Act, Call, Order};
 use crate::responder::Responder;
@@ -47,8 +49,45 @@ impl Responder {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn begun(&self, order_id: &str, calls: Range<usize>) {
-        self.progress().extend(calls.map(|call| ((order_id.to_owned(), call), Stage::Begun)));
+    /// Makes steps durable that ask for the calls from `first` on, with their first attempts. Marked before the pump can see
+    /// them: it would write each attempt down once more.
+    pub(crate) async fn write_begun(
+        &self,
+        writing: &MutexGuard<'_, ()>,
+        order: Order,
+        arming: Vec<Arming>,
+        rows: Vec<OrderRow>,
+        first: usize,
+    ) -> Result<(), Error> {
+        let calls: Vec<(String, usize)> = (first..order.calls.len()).map(|i| (order.order_id.clone(), i)).collect();
+        self.progress().extend(calls.iter().map(|call| (call.clone(), Stage::Begun)));
+        let written = self.write_armed(writing, vec![order], arming, rows).await;
+        if written.is_err() {
+            let mut progress = self.progress();
+            calls.iter().for_each(|call| _ = progress.remove(call));
+        }
+        written
+    }
+
+    /// Has persons told `what`, because of `why`.
+    pub(crate) fn escalate(
+        &self,
+        why: &'static str,
+        order: &mut Order,
+        what: &str,
+        now: i64,
+        rows: &mut Vec<OrderRow>,
+    ) {
+        self.counts.escalated(why);
+        order.tell(&self.config.tell, what, now, rows);
+    }
+
+    /// Takes the steps that end an execution.
+    pub(crate) fn end_execution(&self, order: &mut Order, now: i64, rows: &mut Vec<OrderRow>) {
+        if order.stops().any(|call| !call.done) {
+            self.counts.escalated("given_up");
+        }
+        order.finish(now, &self.config.tell, rows);
     }
 
     /// Makes every attempt that is due at `now`, all at once, and waits for them. Returns how many were made.
@@ -63,7 +102,8 @@ impl Responder {
     pub fn next_due(&self) -> Option<i64> {
         let (book, progress) = (self.book(), self.progress());
         let idle = |order: &Order, call| progress.get(&(order.order_id.clone(), call)) != Some(&Stage::Calling);
-        let calls = book.all().flat_map(|order| order.calls.iter().enumerate().map(move |(i, call)| (order, i, call)));
+        let calls =
+            book.calling().flat_map(|order| order.calls.iter().enumerate().map(move |(i, call)| (order, i, call)));
         calls.filter_map(|(order, i, call)| call.next_at.filter(|_| idle(order, i))).min()
     }
 
@@ -76,7 +116,7 @@ impl Responder {
             }
         }
         let mut claims = Vec::new();
-        for order in book.all().filter(|order| !order.calls.is_empty()) {
+        for order in book.calling() {
             for (i, call) in order.calls.iter().enumerate().filter(|(_, call)| call.next_at.is_some_and(|at| at <= now))
             {
                 let key = (order.order_id.clone(), i);
@@ -132,12 +172,7 @@ impl Responder {
         let Some(mut order) = self.order(order_id) else { return Ok(()) };
         let call = &mut order.calls[place];
         let said = judge(call, &outcome, now, self.config.attempts_max as i32);
-        let count = match (call.done, call.next_at) {
-            (true, _) => &self.counts.calls_done,
-            (false, Some(_)) => &self.counts.calls_again,
-            (false, None) => &self.counts.calls_given_up,
-        };
-        count.fetch_add(1, Ordering::Relaxed);
+        self.counts.attempted(call, now);
         let (act, done, over) = (call.act, call.done, call.next_at.is_none());
         if over && !done {
             tracing::error!(order = order.order_id, switch = call.switch, attempt = call.attempt, "{said}");
@@ -149,7 +184,7 @@ impl Responder {
             order.ask(vec![switch.clone()], Act::Look, now, &mut rows);
         }
         if act == Act::Release && over && !done {
-            order.tell(&self.config.tell, &format!("{switch} did not undo it: {said}"), now, &mut rows);
+            self.escalate("not_undone", &mut order, &format!("{switch} did not undo it: {said}"), now, &mut rows);
         }
         match &outcome {
             Outcome::Done(detail) if act == Act::Look => {
@@ -161,12 +196,9 @@ impl Responder {
             _ => {}
         }
         if order.may_finish() {
-            order.finish(now, &self.config.tell, &mut rows);
+            self.end_execution(&mut order, now, &mut rows);
         }
-        let calls = first..order.calls.len();
-        self.write(&writing, vec![order], rows).await?;
-        self.begun(order_id, calls);
-        Ok(())
+        self.write_begun(&writing, order, Vec::new(), rows, first).await
     }
 }
 

@@ -3,8 +3,6 @@
 //! Only a live alert, received within a minute, starts anything. Unattended it acts only where it is a fact or critical, and
 //! where the tenant is armed; a cap that is hit refuses the order, disarms the tenant and tells a person.
 
-use std::sync::atomic::Ordering;
-
 use schemas::AlertRow;
 use tokio::sync::MutexGuard;
 
@@ -45,7 +43,7 @@ impl Responder {
     /// Does what policy says about an alert. Safe to repeat.
     pub async fn handle_alert(&self, alert: &AlertRow) -> Result<Handled, Error> {
         let handled = self.decide(alert).await?;
-        self.counts.of(&handled).fetch_add(1, Ordering::Relaxed);
+        self.counts.handled(&handled);
         Ok(handled)
     }
 
@@ -181,10 +179,9 @@ impl Responder {
         let line = plan.line(order.expires_at);
         order.plan = plan.digest;
         let mut rows = vec![order.take(State::Requested, now, &format!("{line}; {waits}"))];
-        order.tell(&self.config.tell, &waits, now, &mut rows);
-        let (order_id, calls) = (order.order_id.clone(), order.calls.len());
-        self.write(writing, vec![order], rows).await?;
-        self.begun(&order_id, 0..calls);
+        self.escalate("approval", &mut order, &waits, now, &mut rows);
+        let order_id = order.order_id.clone();
+        self.write_begun(writing, order, Vec::new(), rows, 0).await?;
         Ok(order_id)
     }
 
@@ -214,13 +211,11 @@ impl Responder {
         let (order_id, tenant) = (order.order_id.clone(), order.tenant.clone());
         tracing::error!(order = order_id, tenant, target = order.target.id(), "order refused, tenant disarmed: {why}");
         rows.push(order.take(State::Failed, now, why));
-        order.tell(&self.config.tell, &format!("a cap was hit, and the tenant is disarmed: {why}"), now, &mut rows);
+        self.escalate("cap", &mut order, &format!("a cap was hit, and the tenant is disarmed: {why}"), now, &mut rows);
         let before = self.armings().get(&tenant).cloned();
         let (arming, row) = Arming::change(before.as_ref(), &tenant, false, "muster", why, now);
         rows.push(row);
-        let calls = order.calls.len();
-        self.write_armed(writing, vec![order], vec![arming], rows).await?;
-        self.begun(&order_id, 0..calls);
+        self.write_begun(writing, order, vec![arming], rows, 0).await?;
         Ok(Handled::Refused(order_id))
     }
 
@@ -231,8 +226,7 @@ impl Responder {
         order: Order,
         rows: Vec<schemas::OrderRow>,
     ) -> Result<(), Error> {
-        let calls = 0..order.calls.len();
-        self.start_from(writing, order, rows, calls).await
+        self.start_from(writing, order, rows, 0).await
     }
 
     pub(crate) async fn start_from(
@@ -240,11 +234,10 @@ impl Responder {
         writing: &MutexGuard<'_, ()>,
         order: Order,
         rows: Vec<schemas::OrderRow>,
-        calls: std::ops::Range<usize>,
+        first: usize,
     ) -> Result<(), Error> {
         let order_id = order.order_id.clone();
-        self.write(writing, vec![order], rows).await?;
-        self.begun(&order_id, calls);
+        self.write_begun(writing, order, Vec::new(), rows, first).await?;
         // It acts already: a last step that cannot be written now is written by the next tick.
         if let Err(error) = self.finish(writing, &order_id).await {
             tracing::warn!(%error, order = order_id, "the order acts, its last step is written later");

@@ -231,6 +231,12 @@ impl DenyList {
         found
     }
 
+    /// Targets of all tenants that are denied.
+    pub fn targets(&self) -> usize {
+        let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
+        lists.values().map(|list| list.entries.len()).sum()
+    }
+
     /// Whether no tenant has an entry.
     pub(crate) fn is_empty(&self) -> bool {
         let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);

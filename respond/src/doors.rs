@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -65,10 +65,14 @@ pub(crate) fn judge(
     rule: &Gateway,
     asker: &Asker,
 ) -> Result<Option<Arc<Entry>>, ()> {
+    let counts = responder.counts();
     if rule.refuse_unknown && asker.is_nobody() {
+        counts.unknown.inc();
         return Err(());
     }
-    Ok(responder.deny().check(tenant, asker))
+    let found = responder.deny().check(tenant, asker);
+    if found.is_some() { &counts.denied } else { &counts.allowed }.inc();
+    Ok(found)
 }
 
 /// What a request that is refused is told; the entry that stops it is missing where it said nothing of who asks.
@@ -83,11 +87,11 @@ async fn ask(
     State(responder): State<Arc<Responder>>,
     Extension(principal): Extension<Principal>,
     Path(gateway): Path<String>,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Problem> {
     need(&principal, VERBS)?;
     let rule = rule(&responder, &gateway)?;
-    Ok(match judge(&responder, &principal.tenant, rule, &rule.asker(&headers)) {
+    Ok(match judge(&responder, &principal.tenant, rule, &rule.asker(request.headers())) {
         Ok(None) => StatusCode::OK.into_response(),
         Ok(Some(entry)) => {
             let order = HeaderValue::from_str(&entry.order_id).expect("an order's id is hex digits");
@@ -103,9 +107,9 @@ async fn ask_path(
     state: State<Arc<Responder>>,
     principal: Extension<Principal>,
     Path((gateway, _)): Path<(String, String)>,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Problem> {
-    ask(state, principal, Path(gateway), headers).await
+    ask(state, principal, Path(gateway), request).await
 }
 
 #[derive(Deserialize)]
@@ -148,7 +152,7 @@ async fn data_allow(
 }
 
 /// The tag of the list as it is now, and whether the caller has it already. A list under the same tag has the same entries.
-pub(crate) fn tag(responder: &Responder, tenant: &str, headers: &HeaderMap) -> (String, bool) {
+fn tag(responder: &Responder, tenant: &str, headers: &HeaderMap) -> (String, bool) {
     let tag = format!("W/\"{}{}\"", responder.deny().version(tenant), responder.deny().names_version());
     let known = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or("");
     // Weak comparison (RFC 9110, 13.1.2): the time in the body differs, the entries do not.
@@ -158,7 +162,7 @@ pub(crate) fn tag(responder: &Responder, tenant: &str, headers: &HeaderMap) -> (
 }
 
 /// A form of the list with its tag, or 304.
-async fn form(
+pub(crate) async fn form(
     responder: Arc<Responder>,
     principal: Principal,
     headers: HeaderMap,
@@ -243,7 +247,7 @@ struct Follower {
 impl Follower {
     /// The next event; `None` when the process ends.
     async fn next(&mut self) -> Option<Event> {
-        let Some(at) = self.at else { return Some(self.whole()) };
+        let Some(at) = self.at else { return self.whole().await };
         loop {
             match self.changes.recv().await {
                 Ok(change) if change.tenant == self.tenant && change.version >= at => {
@@ -252,15 +256,21 @@ impl Follower {
                     return Some(Event::default().event(name).id(change.version.to_string()).data(data));
                 }
                 Ok(_) => {}
-                Err(RecvError::Lagged(_)) => return Some(self.whole()),
+                Err(RecvError::Lagged(_)) => return self.whole().await,
                 Err(RecvError::Closed) => return None,
             }
         }
     }
 
-    fn whole(&mut self) -> Event {
-        let (version, body) = self.responder.deny().body(&self.tenant, self.responder.clock.now_micros());
+    async fn whole(&mut self) -> Option<Event> {
+        let (responder, tenant) = (self.responder.clone(), self.tenant.clone());
+        // Off the reactor: a long list takes a while to write, and gateways wait for answers meanwhile.
+        let made = tokio::task::spawn_blocking(move || {
+            let (version, body) = responder.deny().body(&tenant, responder.clock.now_micros());
+            (version, Event::default().event("list").id(version.to_string()).data(String::from_utf8_lossy(&body)))
+        });
+        let (version, event) = made.await.ok()?;
         self.at = Some(version);
-        Event::default().event("list").id(version.to_string()).data(String::from_utf8_lossy(&body))
+        Some(event)
     }
 }

@@ -11,13 +11,11 @@
 //! line; that nothing got through after it is.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 
 use arrow::array::{Array, RecordBatch};
 use schemas::{Events, OrderRow};
 use tokio::sync::MutexGuard;
 
-use crate::config::Mode;
 use crate::deny::rfc3339;
 use crate::error::Error;
 use crate::order::{Act, Order, State, after};
@@ -112,10 +110,7 @@ impl Responder {
         if rows.is_empty() {
             return Ok(());
         }
-        let calls = first..order.calls.len();
-        self.write(writing, vec![order], rows).await?;
-        self.begun(order_id, calls);
-        Ok(())
+        self.write_begun(writing, order, Vec::new(), rows, first).await
     }
 
     /// The order has evidence. Kept back while switches are still being called: it is not executed yet.
@@ -123,7 +118,6 @@ impl Responder {
         match order.state {
             State::Executing if order.evidence.is_none() => order.evidence = Some(detail.into()),
             State::Executed | State::Partial | State::Quiet | State::Violated => {
-                self.counts.orders_verified.fetch_add(1, Ordering::Relaxed);
                 rows.push(order.take(State::Verified, now, detail));
             }
             _ => {}
@@ -136,23 +130,16 @@ impl Responder {
             return;
         }
         tracing::error!(order = order.order_id, target = order.target.id(), "the order is violated: {detail}");
-        self.counts.orders_violated.fetch_add(1, Ordering::Relaxed);
         rows.push(order.take(State::Violated, now, detail));
         order.evidence = None;
         // What proves or disproves the order from now on comes after this.
         order.effective_at = Some(now);
-        order.tell(&self.config.tell, detail, now, rows);
+        self.escalate("violated", order, detail, now, rows);
         let next = std::mem::take(&mut order.switches_next);
         if !next.is_empty() {
             rows.push(order.take(State::Executing, now, "the next layer"));
             order.ask(next, Act::Stop, now, rows);
         }
-    }
-
-    pub(crate) fn is_quiet(&self, order: &Order, now: i64) -> bool {
-        let waits = matches!(order.state, State::Executed | State::Partial);
-        let since = order.effective_at.unwrap_or(order.requested_at);
-        waits && order.mode != Mode::Observe && !order.drill && after(since, self.config.quiet_secs) <= now
     }
 
     pub(crate) async fn call_quiet(

@@ -94,12 +94,13 @@ impl Gateway {
 
     /// Who asks, by these headers.
     pub fn asker(&self, headers: &HeaderMap) -> Asker {
-        let first = |places: &[String]| places.iter().find_map(|place| read(place, headers));
+        // Read once: most places of a rule are claims of one token.
+        let token = bearer(headers).and_then(|token| payload(token.split('.').nth(1)?));
+        let first = |places: &[String]| places.iter().find_map(|place| read(place, headers, token.as_ref()));
         let agent = first(&self.agent);
         // A token of the client's own has the client as its subject: that is no user.
         let user = first(&self.user).filter(|user| Some(user) != agent.as_ref());
         let grant = first(&self.grant);
-        let token = bearer(headers).and_then(|token| payload(token.split('.').nth(1)?));
         let chain = token.iter().flat_map(actors);
         Asker {
             agent,
@@ -179,11 +180,12 @@ fn actors(payload: &Value) -> Vec<String> {
     claim(payload, "sub").into_iter().chain(chain).collect()
 }
 
-fn read(place: &str, headers: &HeaderMap) -> Option<String> {
+/// What a place holds; `token` is the bearer token's payload.
+fn read(place: &str, headers: &HeaderMap, token: Option<&Value>) -> Option<String> {
     let (kind, name) = place.split_once(':')?;
     match kind {
         "header" => header(headers, name).map(str::to_owned),
-        "jwt" => claim(&payload(bearer(headers)?.split('.').nth(1)?)?, name),
+        "jwt" => claim(token?, name),
         "payload" => {
             let (from, name) = name.split_once(':')?;
             claim(&payload(header(headers, from).filter(|text| text.len() <= TOKEN_BYTES_MAX)?)?, name)

@@ -109,8 +109,7 @@ impl Responder {
             let detail = format!("plan {} approved by {}", order.plan, all.join(" and "));
             let first = order.calls.len();
             order.execute(&by.name, now, &detail, &mut rows);
-            let calls = first..order.calls.len();
-            self.start_from(&writing, order, rows, calls).await?;
+            self.start_from(&writing, order, rows, first).await?;
         }
         self.order(order_id).ok_or_else(|| Error::Unknown(order_id.into()))
     }
@@ -169,19 +168,16 @@ impl Responder {
     /// Expires what is over, calls quiet what was quiet, and finishes what a restart left unfinished. Returns how many orders
     /// were looked at.
     pub async fn tick(&self, now: i64) -> Result<usize, Error> {
-        let over = |order: &Order| {
-            (order.denies() && order.expires_at <= now) || (order.waits() && order.approve_until <= now)
-        };
-        let due = |order: &&Order| over(order) || order.may_finish() || self.is_quiet(order, now);
-        let due: Vec<String> = self.book().all().filter(due).map(|order| order.order_id.clone()).collect();
+        let is_past = |at: Option<i64>| at.is_some_and(|at| at <= now);
+        let due = self.book().due(now);
         for order_id in &due {
             let writing = self.writing.lock().await;
             self.finish(&writing, order_id).await?;
             let Some(order) = self.order(order_id) else { continue };
-            if over(&order) {
+            if is_past(order.over_at()) {
                 let reason = if order.denies() { "its time is over" } else { "nobody approved it in time" };
                 self.end(&writing, order, State::Expired, "muster", reason).await?;
-            } else if self.is_quiet(&order, now) {
+            } else if is_past(order.quiet_at(self.config.quiet_secs)) {
                 self.call_quiet(&writing, order, now).await?;
             }
         }
@@ -213,8 +209,7 @@ impl Responder {
         }
         let first = order.calls.len();
         order.ask(undo, Act::Release, now, &mut rows);
-        self.write(writing, vec![order.clone()], rows).await?;
-        self.begun(&order.order_id, first..order.calls.len());
+        self.write_begun(writing, order.clone(), Vec::new(), rows, first).await?;
         Ok(order)
     }
 
@@ -222,10 +217,7 @@ impl Responder {
     pub(crate) async fn finish(&self, writing: &MutexGuard<'_, ()>, order_id: &str) -> Result<(), Error> {
         let Some(mut order) = self.order(order_id).filter(Order::may_finish) else { return Ok(()) };
         let (first, mut rows) = (order.calls.len(), Vec::new());
-        order.finish(self.clock.now_micros(), &self.config.tell, &mut rows);
-        let calls = first..order.calls.len();
-        self.write(writing, vec![order], rows).await?;
-        self.begun(order_id, calls);
-        Ok(())
+        self.end_execution(&mut order, self.clock.now_micros(), &mut rows);
+        self.write_begun(writing, order, Vec::new(), rows, first).await
     }
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -129,14 +129,7 @@ async fn deny(
     Extension(principal): Extension<Principal>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    need(&principal, &[Verb::Deny, Verb::Query])?;
-    let (current, same) = crate::doors::tag(&responder, &principal.tenant, &headers);
-    let head = [(ETAG, current), (CACHE_CONTROL, "private, no-cache".into())];
-    if same {
-        return Ok((StatusCode::NOT_MODIFIED, head).into_response());
-    }
-    let (_, body) = responder.deny().body(&principal.tenant, responder.clock.now_micros());
-    Ok((head, [(CONTENT_TYPE, "application/json")], body).into_response())
+    crate::doors::form(responder, principal, headers, "application/json", |_, body, _| Ok(body.to_vec())).await
 }
 
 /// A question about one request: as [`Asker`] says, with one grant.

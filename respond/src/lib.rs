@@ -9,7 +9,7 @@
 //!   whom it stops, [`plan`] what it would do;
 //! - [`budget`] decides which alerts anybody hears of;
 //! - `decide` turns alerts into orders, `hand` is what persons do with them, `calls` drives the switches, `evidence` verifies;
-//!   `journal` is the control log and its mirror; `run` ties them to the main log and to time;
+//!   `journal` is the control log and its mirror; `run` ties them to the main log and to time; `counts` is for metrics;
 //! - [`deny`] answers gateways from memory: `doors` and `grpc` are what they ask, [`gateway`] derives who is asking, `bundle` packs the list
 //!   for OPA; [`http`] are the routes of orders; `ssf` transmits shared signals over each
 //!   receiver's `stream`, which `streams` lets it manage; `drill` rehearses;
@@ -26,6 +26,7 @@ pub mod budget;
 mod bundle;
 mod calls;
 pub mod config;
+pub mod counts;
 mod decide;
 pub mod deny;
 mod doors;
@@ -53,10 +54,11 @@ pub mod webhook;
 
 pub use arming::Arming;
 pub use config::Config;
+pub use counts::Counts;
 pub use decide::Handled;
 pub use drill::Report;
 pub use error::Error;
 pub use hand::Request;
 pub use journal::{CONTROL_GROUP, MAIN_GROUP};
-pub use responder::{Counts, Responder};
+pub use responder::Responder;
 pub use target::Asker;

@@ -295,6 +295,23 @@ impl Order {
         self.state.denies()
     }
 
+    /// When its time is over: its own, or that for approvals.
+    pub(crate) fn over_at(&self) -> Option<i64> {
+        self.denies().then_some(self.expires_at).or(self.waits().then_some(self.approve_until))
+    }
+
+    /// When it is quiet, if nothing is seen of it until then.
+    pub(crate) fn quiet_at(&self, quiet_secs: u64) -> Option<i64> {
+        let may = matches!(self.state, State::Executed | State::Partial) && self.mode != Mode::Observe && !self.drill;
+        may.then(|| after(self.effective_at.unwrap_or(self.requested_at), quiet_secs))
+    }
+
+    /// When time alone changes it; at once where a restart left its last step out.
+    pub(crate) fn deadline(&self, quiet_secs: u64) -> Option<i64> {
+        let finish = self.may_finish().then_some(i64::MIN);
+        [self.over_at(), self.quiet_at(quiet_secs), finish].into_iter().flatten().min()
+    }
+
     /// Whether it waits for persons to approve it.
     pub fn waits(&self) -> bool {
         self.state == State::Requested && self.mode == Mode::Ask

@@ -17,7 +17,7 @@ use crate::arming::Arming;
 use crate::book::Book;
 use crate::calls::Progress;
 use crate::config::Config;
-use crate::decide::Handled;
+use crate::counts::Counts;
 use crate::deny::DenyList;
 use crate::doors::STREAMS_MAX;
 use crate::error::Error;
@@ -66,40 +66,6 @@ pub struct Responder {
     pub(crate) counts: Counts,
 }
 
-/// What happened since start, for metrics.
-#[derive(Debug, Default)]
-pub struct Counts {
-    pub alerts_over_budget: AtomicU64,
-    pub alerts_without_policy: AtomicU64,
-    pub alerts_without_target: AtomicU64,
-    pub alerts_covered: AtomicU64,
-    pub orders_observed: AtomicU64,
-    pub orders_refused: AtomicU64,
-    pub orders_acting: AtomicU64,
-    pub orders_asked: AtomicU64,
-    pub orders_verified: AtomicU64,
-    pub orders_violated: AtomicU64,
-    pub calls_done: AtomicU64,
-    /// Attempts that failed and are made again.
-    pub calls_again: AtomicU64,
-    pub calls_given_up: AtomicU64,
-}
-
-impl Counts {
-    pub(crate) fn of(&self, handled: &Handled) -> &AtomicU64 {
-        match handled {
-            Handled::OverBudget => &self.alerts_over_budget,
-            Handled::NoPolicy => &self.alerts_without_policy,
-            Handled::NoTarget => &self.alerts_without_target,
-            Handled::Covered(_) => &self.alerts_covered,
-            Handled::Observed(_) => &self.orders_observed,
-            Handled::Refused(_) => &self.orders_refused,
-            Handled::Asked(_) => &self.orders_asked,
-            Handled::Acting(_) => &self.orders_acting,
-        }
-    }
-}
-
 impl Responder {
     /// Reads the control log and stands where it left off. `control` must retain for the group [`CONTROL_GROUP`],
     /// `main` for [`MAIN_GROUP`]; webhook secrets must be resolved.
@@ -124,13 +90,13 @@ impl Responder {
             feeds: Mutex::default(),
             drilling: tokio::sync::Mutex::default(),
             deny: DenyList::protecting(&config.protected),
+            book: Mutex::new(Book::new(config.quiet_secs)),
             config,
             clock,
             control,
             main,
             switches: built.into_iter().map(|switch| (switch.name().to_owned(), switch)).collect(),
             writing: tokio::sync::Mutex::default(),
-            book: Mutex::default(),
             progress: Mutex::default(),
             mirror: tokio::sync::Mutex::default(),
             alerts_passed: AtomicU64::new(0),
@@ -193,6 +159,11 @@ impl Responder {
             (Some(_), Some(_)) => Err(Error::Ambiguous(order_id.into())),
             (None, _) => Err(Error::Unknown(order_id.into())),
         }
+    }
+
+    /// How many orders are in memory, by state and mode.
+    pub fn orders_by_state(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+        self.book().by_state().clone()
     }
 
     /// The newest orders of a tenant.

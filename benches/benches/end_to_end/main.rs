@@ -9,6 +9,7 @@
 
 mod report;
 mod send;
+#[path = "../shared/server.rs"]
 mod server;
 
 use std::path::PathBuf;
@@ -62,7 +63,7 @@ async fn main() -> Result<()> {
     let program = arguments.muster.clone().map_or_else(server::built, Ok)?;
     // In the target folder and not in the system's temporary one, which may be memory: fsync must reach a disk.
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let server = Server::start(&program, folder.path())?;
+    let server = Server::start(&program, folder.path(), "")?;
     println!("server {} (profile dev) on {}", server.pid(), folder.path().display());
     tokio::time::sleep(Duration::from_secs(arguments.wait_secs)).await;
     let report = tokio::time::timeout(PATIENCE, measure(&arguments, source, &server)).await;

@@ -1,7 +1,7 @@
 //! The duplicate filter: which ids the log has seen lately, and with which bytes.
 //!
 //! The window is the last `max` ids by position in the log, not by time, so that a rebuild from the log gives the same
-//! answers. Ids and bytes are kept as 128-bit BLAKE3 digests: about 110 bytes of memory an id, map and queue together
+//! answers. Ids and bytes are kept as 128-bit keyed hashes (SipHash-1-3): about 110 bytes of memory an id, map and queue together
 //! (262,144 ids: 29 MiB). What a commit admits is provisional until [`Window::settle`]; [`Window::undo`] takes it back.
 
 use std::collections::{HashMap, VecDeque};

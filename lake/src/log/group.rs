@@ -1,10 +1,14 @@
-//! What one append writes, checked and digested before it waits for the writer: on the caller's thread, so that the single
+//! What one append writes, checked and hashed before it waits for the writer: on the caller's thread, so that the single
 //! writer has little left to do for a row.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::LazyLock;
 
 use arrow::array::{Array, RecordBatch};
 use schemas::ledger::LedgerRow;
-use schemas::{Events, Table, alert, event, id, inventory, order, quarantine, verdict};
+use schemas::{Events, Table, alert, event, inventory, order, quarantine, verdict};
 use serde_json::Value;
+use siphasher::sip128::SipHasher13;
 
 use super::{LogConfig, LogError};
 
@@ -34,9 +38,9 @@ pub(super) struct Prepared {
     pub(super) group: Group,
     pub(super) rows: usize,
     pub(super) bytes: usize,
-    /// Digests of id and raw record of each event.
+    /// Hashes of id and raw record of each event.
     pub(super) event_keys: Vec<(u128, u128)>,
-    /// Digest of each alert's id.
+    /// Hash of each alert's id.
     pub(super) alert_keys: Vec<u128>,
 }
 
@@ -78,11 +82,17 @@ fn declared(batch: RecordBatch, table: &'static Table) -> Result<RecordBatch, Lo
     RecordBatch::try_new(schema, batch.columns().to_vec()).map_err(|error| malformed(error.to_string()))
 }
 
+/// What the duplicate filter compares instead of texts: a keyed hash, since the keys never leave the process and nobody can make
+/// two texts meet. A third of a digest's time, on a path that every record takes.
 fn key(text: &str) -> u128 {
-    id::digest_bytes([text.as_bytes()])
+    static KEYS: LazyLock<(u64, u64)> = LazyLock::new(|| {
+        let random = || RandomState::new().build_hasher().finish();
+        (random(), random())
+    });
+    SipHasher13::new_with_keys(KEYS.0, KEYS.1).hash(text.as_bytes()).into()
 }
 
-/// What the duplicate filter compares: digests of id and raw record of each event.
+/// What the duplicate filter compares: hashes of id and raw record of each event.
 pub(super) fn event_keys(batch: &RecordBatch) -> Result<Vec<(u128, u128)>, LogError> {
     let events = Events::new(batch).map_err(|error| malformed("events", &error))?;
     let keys = |row| (key(events.event_id.value(row)), key(events.raw.value(row)));

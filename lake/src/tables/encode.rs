@@ -1,11 +1,15 @@
 //! Rows to Parquet files: one file a day of the rows, sorted, with what lets readers skip.
 //!
 //! Sorted by tenant, agent and time, so that one agent's rows lie together; bloom filters on the ids people look up; no
-//! dictionary where each value is its own (it would be built and thrown away). Light zstd: the log's frames are long
-//! gone when compaction rewrites the files with a stronger one. Pure: rows in, bytes out.
+//! dictionary and no bounds where each value is its own (they would be built and thrown away, or tell nothing). Light zstd: the
+//! log's frames are long gone when compaction rewrites the files with a stronger one. Texts are sorted as views: their bytes are
+//! copied once, from the log's frames into the file's pages. Pure: rows in, bytes out.
 
-use arrow::array::{Array, ArrayRef, Date32Array, RecordBatch};
-use arrow::compute::interleave_record_batch;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Date32Array, RecordBatch, StringArray, StringViewArray, new_null_array};
+use arrow::compute::interleave;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use chrono::DateTime;
@@ -106,15 +110,58 @@ fn encode_day(
 ) -> Result<DataFile, ParquetError> {
     // The day is the folder's name; Delta readers do not look for it in the file.
     let columns: Vec<usize> = (0..table.columns.len()).filter(|&c| c != day_column).collect();
-    let projected: Vec<RecordBatch> = batches.iter().map(|b| b.project(&columns)).collect::<Result<_, _>>()?;
-    let projected: Vec<&RecordBatch> = projected.iter().collect();
+    let schema = Arc::new(batches[0].schema().project(&columns)?);
+    let gather = Gather::new(&schema, columns.iter().map(|&c| batches.iter().map(|b| b.column(c)).collect()).collect());
     let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, projected[0].schema(), Some(properties(table, rows.len())))?;
+    // The file's schema says text, not view: readers need not know how it was written.
+    let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(properties(table, rows.len())))?;
     for chunk in rows.chunks(CHUNK_ROWS) {
-        writer.write(&interleave_record_batch(&projected, chunk)?)?;
+        writer.write(&gather.rows(chunk)?)?;
     }
     let metadata = writer.close()?;
     Ok(DataFile { day, stats: stats(table, &metadata), bytes })
+}
+
+/// Columns of several batches, to take rows from in any order.
+struct Gather {
+    schema: SchemaRef,
+    /// Of each column its part in every batch; none where all its values are null.
+    columns: Vec<Vec<ArrayRef>>,
+}
+
+impl Gather {
+    fn new(schema: &Schema, columns: Vec<Vec<&ArrayRef>>) -> Gather {
+        let is_text = |field: &Field| *field.data_type() == DataType::Utf8;
+        let viewed = |field: &Arc<Field>| match is_text(field) {
+            true => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View)),
+            false => field.clone(),
+        };
+        let parts = |parts: Vec<&ArrayRef>| {
+            let empty = parts.iter().all(|part| part.null_count() == part.len());
+            if empty { Vec::new() } else { parts.into_iter().map(view).collect() }
+        };
+        let schema = Arc::new(Schema::new(schema.fields().iter().map(viewed).collect::<Vec<_>>()));
+        Gather { schema, columns: columns.into_iter().map(parts).collect() }
+    }
+
+    fn rows(&self, places: &[(usize, usize)]) -> Result<RecordBatch, ArrowError> {
+        let take = |(parts, field): (&Vec<ArrayRef>, &Arc<Field>)| {
+            if parts.is_empty() {
+                return Ok(new_null_array(field.data_type(), places.len()));
+            }
+            interleave(&parts.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>(), places)
+        };
+        let columns = self.columns.iter().zip(self.schema.fields()).map(take).collect::<Result<_, ArrowError>>()?;
+        RecordBatch::try_new(self.schema.clone(), columns)
+    }
+}
+
+/// A column of texts as views of the same bytes.
+fn view(array: &ArrayRef) -> ArrayRef {
+    match array.as_any().downcast_ref::<StringArray>() {
+        Some(texts) => Arc::new(StringViewArray::from(texts)),
+        None => array.clone(),
+    }
 }
 
 fn properties(table: &Table, rows: usize) -> WriterProperties {
@@ -137,6 +184,9 @@ fn properties(table: &Table, rows: usize) -> WriterProperties {
                 .set_column_bloom_filter_max_ndv(path(), rows.min(GROUP_ROWS_MAX) as u64);
         }
         match name {
+            _ if DISTINCT.contains(&name) && !STATISTICS.contains(&name) => {
+                builder.set_column_statistics_enabled(path(), EnabledStatistics::None)
+            }
             "raw" => builder.set_column_statistics_enabled(path(), EnabledStatistics::None),
             _ if SORT.contains(&name) => builder.set_column_statistics_enabled(path(), EnabledStatistics::Page),
             _ => builder,

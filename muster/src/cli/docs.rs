@@ -66,6 +66,7 @@ fn pages() -> Vec<(PathBuf, String)> {
     pages.push(("docs/catalogue.md".into(), schemas::docs::catalogue(&schemas::Catalogue::default())));
     pages.push(("docs/configuration.md".into(), crate::config::reference()));
     pages.push(("docs/command-line.md".into(), super::reference()));
+    pages.push(("docs/metrics.md".into(), crate::metrics::Metrics::reference()));
     pages
 }
 

@@ -13,6 +13,7 @@ mod ends;
 mod gateways;
 mod inventory;
 mod learn;
+mod metrics;
 mod profile;
 mod server;
 mod shape;

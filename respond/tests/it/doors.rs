@@ -7,6 +7,7 @@ use base64::Engine as _;
 use futures::StreamExt;
 use http_body_util::BodyExt;
 use respond::Config;
+use respond::counts::Fate;
 use respond::gateway::Gateway;
 use schemas::{Holder, Principal, Verb};
 use serde_json::{Value, json};
@@ -192,4 +193,7 @@ async fn asked_under_load_while_entries_change() {
     for (i, asker) in askers.into_iter().enumerate() {
         assert_eq!(asker.await.expect("no panic"), if i % 2 == 0 { 500 } else { 0 });
     }
+    let answers = ["denied", "allowed", "unknown"].map(|result| Fate { result });
+    let answers = answers.map(|fate| world.responder.counts().answers.get_or_create(&fate).get());
+    assert_eq!(answers, [2000, 2000, 0]);
 }

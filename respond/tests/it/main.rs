@@ -1,10 +1,10 @@
 //! Orders at their boundary: alerts in; rows in the logs, entries in the deny list and signed messages out.
 
+mod counts;
 mod crash;
 mod doors;
 mod evidence;
 mod faults;
-mod figures;
 mod grpc;
 mod http;
 mod orders;

@@ -1,4 +1,5 @@
 //! The measured process: started on a free port, asked over HTTP, its costs read from `/proc`; killed when dropped.
+#![allow(dead_code, reason = "no bench needs all of it")]
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -15,9 +16,9 @@ const LOOK: Duration = Duration::from_millis(250);
 pub(crate) struct Server {
     child: Child,
     folder: PathBuf,
-    url: String,
-    token: String,
-    http: reqwest::Client,
+    pub(crate) url: String,
+    pub(crate) token: String,
+    pub(crate) http: reqwest::Client,
 }
 
 /// Where records go, and how.
@@ -37,10 +38,15 @@ pub(crate) fn built() -> Result<PathBuf> {
 }
 
 impl Server {
-    pub(crate) fn start(program: &Path, folder: &Path) -> Result<Server> {
+    /// Starts on `data` below `folder`, with `config` as the text of its configuration.
+    pub(crate) fn start(program: &Path, folder: &Path, config: &str) -> Result<Server> {
+        let file = folder.join("muster.toml");
+        std::fs::write(&file, config).with_context(|| format!("cannot write {}", file.display()))?;
+        let token_file = folder.join("token");
         let folder = folder.join("data");
         let mut command = Command::new(program);
-        command.arg("--data").arg(&folder).args(["--log", "error", "serve", "--listen", "127.0.0.1:0"]);
+        command.arg("--config").arg(&file).arg("--data").arg(&folder);
+        command.args(["--log", "error", "serve", "--listen", "127.0.0.1:0"]);
         let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let mut child = child.with_context(|| format!("cannot start {}", program.display()))?;
         let mut said = BufReader::new(child.stderr.take().context("its messages are piped")?).lines();
@@ -53,7 +59,11 @@ impl Server {
             url = line.split_once("listens on ").and_then(|(_, rest)| rest.split(' ').next().map(str::to_owned));
         }
         std::thread::spawn(move || said.map_while(Result::ok).for_each(|line| println!("muster: {line}")));
-        let (url, token) = (url.context("an address")?, token.context("a new folder shows its first token")?);
+        // A new folder shows its first token once; a later start on it knows the token from before.
+        if let Some(token) = &token {
+            std::fs::write(&token_file, token)?;
+        }
+        let (url, token) = (url.context("an address")?, std::fs::read_to_string(&token_file)?);
         Ok(Server { child, folder, url, token, http: reqwest::Client::new() })
     }
 
@@ -64,6 +74,14 @@ impl Server {
     pub(crate) fn door(&self, source: &str) -> Door {
         let url = format!("{}/v1/ingest/{source}", self.url);
         Door { http: self.http.clone(), url, token: self.token.clone() }
+    }
+
+    /// Tells the process to end, and waits until it has.
+    pub(crate) fn end(mut self) -> Result<()> {
+        let told = Command::new("kill").arg(self.pid().to_string()).status()?;
+        ensure!(told.success(), "the process cannot be told to end");
+        self.child.wait()?;
+        Ok(())
     }
 
     /// Processor time of the process so far, its own and the kernel's on its behalf.
