@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use arrow::array::Array;
@@ -24,6 +25,8 @@ pub(crate) const GROUP: &str = "detect";
 /// A snapshot holds a position of 8 bytes before the engine's own bytes.
 const POSITION_BYTES: usize = 8;
 const READ_BYTES_MAX: usize = 8 << 20;
+/// So long until alerts that found no room are appended again.
+const RETRY: Duration = Duration::from_millis(200);
 const SNAPSHOT_EVENTS_MAX: usize = 200_000;
 /// A tick is a second: so long until a snapshot when frames came, and when none did.
 const SNAPSHOT_TICKS_MAX: usize = 60;
@@ -96,9 +99,8 @@ impl Detection {
                 self.judge(frame, &mut alerts)?;
             }
             if !alerts.is_empty() {
-                let group = Group { alerts: Some(schemas::alert::batch(&alerts)), ..Group::default() };
-                match runtime.block_on(self.log.append(group)) {
-                    Ok(_) => {}
+                match self.write(&alerts, runtime) {
+                    Ok(()) => {}
                     Err(LogError::Closed) => return Ok(()), // judged again from the last snapshot
                     Err(error) => return Err(error).context("the detectors cannot write their alerts"),
                 }
@@ -106,6 +108,17 @@ impl Detection {
             self.progress.store(self.position, Ordering::Release);
             if self.unsaved.is_due() {
                 self.save()?;
+            }
+        }
+    }
+
+    /// Appends alerts; where there is no room they wait for it, and judging with them.
+    fn write(&self, alerts: &[AlertRow], runtime: &tokio::runtime::Handle) -> Result<(), LogError> {
+        loop {
+            let group = Group { alerts: Some(schemas::alert::batch(alerts)), ..Group::default() };
+            match runtime.block_on(self.log.append(group)) {
+                Err(error) if error.retry_helps() => std::thread::sleep(RETRY),
+                done => return done.map(|_| ()),
             }
         }
     }

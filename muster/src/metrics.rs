@@ -77,6 +77,9 @@ pub(crate) struct Metrics {
     sources_broken: Family<Broken, Gauge>,
     tokens_remembered: Gauge,
     tokens: Family<Fate, Gauge>,
+    kept: Family<Fate, Gauge>,
+    keep_failing: Gauge,
+    holds: Gauge,
 }
 
 impl Metrics {
@@ -103,6 +106,11 @@ impl Metrics {
         let help =
             "Since start: events filled from a token's issuance, token ids in conflict, tokens forgotten for room";
         registry.register("tokens", help, tokens.clone());
+        let (kept, keep_failing, holds) = (Family::default(), Gauge::default(), Gauge::default());
+        let help = "Since start: files merged, files made of them, rows expired, rows erased, files cleared away";
+        registry.register("kept", help, kept.clone());
+        registry.register("keep_failing", "1 while the last pass of keeping failed", keep_failing.clone());
+        registry.register("holds", "Legal holds", holds.clone());
         Metrics {
             registry,
             records,
@@ -117,6 +125,9 @@ impl Metrics {
             sources_broken,
             tokens_remembered,
             tokens,
+            kept,
+            keep_failing,
+            holds,
         }
     }
 
@@ -129,6 +140,7 @@ impl Metrics {
             self.behind.get_or_create(&Role { role }).set(end.saturating_sub(position) as i64);
         }
         self.set_sources(node);
+        self.set_keeping(node);
         let mut out = String::new();
         text::encode(&mut out, &self.registry).expect("writing to a string does not fail");
         out
@@ -149,6 +161,22 @@ impl Metrics {
         {
             self.tokens.get_or_create(&Fate { result }).set(count as i64);
         }
+    }
+
+    fn set_keeping(&self, node: &Node) {
+        let status = node.lake.keep_status();
+        let total = status.total;
+        for (result, count) in [
+            ("merged_files", total.merged_files),
+            ("merged_into", total.merged_into),
+            ("expired_rows", total.removed_rows),
+            ("erased_rows", status.erased_rows),
+            ("vacuumed_files", total.vacuumed_files),
+        ] {
+            self.kept.get_or_create(&Fate { result }).set(count as i64);
+        }
+        self.keep_failing.set(status.error.is_some().into());
+        self.holds.set(status.holds as i64);
     }
 
     /// Counts frames as they become durable, until the log closes.
@@ -185,6 +213,8 @@ impl Metrics {
                         ("noise", row.noise),
                         ("quarantined", row.quarantined),
                         ("duplicate", row.duplicates),
+                        // A correction counts a record out of quarantine; counters only grow.
+                        ("redriven", (-row.quarantined).max(0)),
                     ];
                     for (result, count) in counts {
                         let labels = Admission { door: row.door.clone(), source: row.source.clone(), result };

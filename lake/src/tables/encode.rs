@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use super::DAY;
 
 /// Files are sorted by day first, which cuts them, then by these.
-const SORT: &[&str] = &[DAY, "tenant", "agent_id", "time", "received_at"];
+pub(super) const SORT: &[&str] = &[DAY, "tenant", "agent_id", "time", "received_at"];
 /// Ids that queries ask for by value.
 const BLOOM: &[&str] = &[
     "event_id",
@@ -117,7 +117,7 @@ fn encode_day(
     Ok(DataFile { day, stats: stats(table, &metadata), bytes })
 }
 
-fn properties(table: &Table, rows: usize) -> WriterProperties {
+pub(super) fn properties(table: &Table, rows: usize) -> WriterProperties {
     let zstd = ZstdLevel::try_new(1).expect("zstd has a level 1");
     let base = WriterProperties::builder()
         .set_compression(Compression::ZSTD(zstd))
@@ -146,7 +146,7 @@ fn properties(table: &Table, rows: usize) -> WriterProperties {
 }
 
 /// Number of rows and the bounds of a few columns, as Delta's log holds them.
-fn stats(table: &Table, metadata: &ParquetMetaData) -> String {
+pub(super) fn stats(table: &Table, metadata: &ParquetMetaData) -> String {
     let (mut least, mut greatest, mut nulls) = (Map::new(), Map::new(), Map::new());
     for name in STATISTICS {
         let Some(index) = table.index_of(name).filter(|&i| table.columns[i].required) else { continue };

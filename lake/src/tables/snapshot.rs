@@ -50,6 +50,11 @@ impl Snapshot {
         Ok(Snapshot { published, frames })
     }
 
+    /// Every row below this offset is in the tables.
+    pub(crate) fn next(&self) -> u64 {
+        self.published.next
+    }
+
     /// A table of `schemas::TABLES` by name.
     pub fn table(&self, name: &str) -> Option<TableSnapshot> {
         let index = self.published.tables.iter().position(|t| t.table.name == name)?;

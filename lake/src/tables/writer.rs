@@ -32,6 +32,11 @@ impl Writer {
         Writer { tables, next, pending: Vec::new(), pending_bytes: 0, since: 0, not_before: i64::MIN }
     }
 
+    /// The table of this place in `schemas::TABLES`.
+    pub(crate) fn table(&mut self, index: usize) -> &mut TableState {
+        &mut self.tables[index]
+    }
+
     pub(crate) fn next(&self) -> u64 {
         self.next
     }
