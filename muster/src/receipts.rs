@@ -68,7 +68,7 @@ async fn standing(node: &Node, claims: Claims) -> Result<Standing> {
     let erased = "count(*) FILTER (WHERE array_has(flags, 'erased'))";
     let events = fate(node, &claims, "events", erased, &claims.events, &removed).await?;
     let removed = node.lake.removed("quarantine").await?;
-    let erased = "count(*) FILTER (WHERE octet_length(raw) = 0)";
+    let erased = "count(*) FILTER (WHERE raw = arrow_cast('', 'Binary'))";
     let quarantine = fate(node, &claims, "quarantine", erased, &claims.quarantine, &removed).await?;
     let missing = |fate: &Fate| fate.rows > fate.stored + fate.expired;
     let state = if missing(&events) || missing(&quarantine) {

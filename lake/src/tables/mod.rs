@@ -286,9 +286,15 @@ impl Lake {
             }
             let mut writer = self.writer.lock().await;
             let filled = writer.fill(&self.log, self.config.flush_bytes_max, self.clock.now_micros()).await;
-            let due = filled.map(|()| writer.due(&self.config, self.clock.now_micros()));
+            // Appends are refused meanwhile: what is there is written at once.
+            let spent = self.log.reserve_is_spent();
+            let due = filled.map(|()| writer.due(&self.config, self.clock.now_micros(), spent));
             let done = match due {
                 Ok(true) => self.write(&mut writer).await,
+                Ok(false) if spent => {
+                    self.room(None).await;
+                    continue;
+                }
                 Ok(false) => continue,
                 Err(e) => Err(e),
             };

@@ -28,6 +28,8 @@ pub struct TableSnapshot {
     pub state: TableState,
     /// In log order, with the table's columns; no row of it is in the files.
     pub tail: Vec<RecordBatch>,
+    /// While this lives, an erasure does not delete the files.
+    _published: Arc<Published>,
 }
 
 impl Snapshot {
@@ -63,6 +65,6 @@ impl Snapshot {
             let (table, batch) = rows(&frame.payload)?;
             (table == index && frame.offset as i64 > state.position).then(|| batch.clone())
         });
-        Some(TableSnapshot { tail: tail.collect(), state })
+        Some(TableSnapshot { tail: tail.collect(), state, _published: self.published.clone() })
     }
 }

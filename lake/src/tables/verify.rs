@@ -10,12 +10,12 @@
 //! after a flush, and nothing is changed.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
-use deltalake::datafusion::execution::SessionStateBuilder;
+use deltalake::datafusion::execution::{SessionState, SessionStateBuilder};
 use deltalake::datafusion::functions_aggregate::expr_fn::{count, count_distinct};
 use deltalake::datafusion::prelude::{Expr, SessionConfig, SessionContext, col, lit};
 use futures::StreamExt;
@@ -24,7 +24,8 @@ use schemas::ledger::{Ledger, LedgerRow};
 use serde::{Deserialize, Serialize};
 
 use super::removed::{self, Removed};
-use super::{Lake, LakeError, TableSnapshot, lock};
+use super::{Lake, LakeError, Snapshot, TableSnapshot, lock};
+use crate::log::{Log, LogError};
 
 /// So many rows are counted in one scan.
 const SPAN_ROWS: i64 = 2_000_000;
@@ -158,10 +159,7 @@ impl Lake {
             settle(counted, &mut counts, &mut problems);
         }
         let log_from = self.log.first();
-        for (index, declared) in TABLES.iter().enumerate() {
-            let counted = self.counted(declared.name, &table(declared.name)).await?;
-            self.log_against(index, &table(declared.name), &counted.removed, until, &mut problems).await?;
-        }
+        self.log_against(&snapshot, until, &mut problems).await?;
         Ok(Verification {
             holds: problems.told.is_empty(),
             problems: problems.told,
@@ -185,24 +183,22 @@ impl Lake {
         Ok(Counted { name, removed, missing: BTreeMap::new() })
     }
 
-    /// Reads the retained log, and looks for the rows of each frame of one table that is written already.
-    async fn log_against(
-        &self,
-        index: usize,
-        table: &TableSnapshot,
-        removed: &[Removed],
-        until: u64,
-        problems: &mut Problems,
-    ) -> Result<(), LakeError> {
-        let name = TABLES[index].name;
+    /// Reads the retained log, and looks for the rows of each frame that is written already.
+    async fn log_against(&self, snapshot: &Snapshot, until: u64, problems: &mut Problems) -> Result<(), LakeError> {
+        let mut tables = Vec::with_capacity(TABLES.len());
+        for declared in TABLES {
+            let table = snapshot.table(declared.name).expect("the lake has every declared table");
+            let removed = self.counted(declared.name, &table).await?.removed;
+            tables.push((table, removed));
+        }
         let mut next = self.log.first();
         while next < until {
             let (log, from) = (self.log.clone(), next);
-            let read = tokio::task::spawn_blocking(move || frames(&log, index, from, until)).await;
-            let (span, rows) = match read.map_err(|e| LakeError::Panicked(e.to_string()))? {
+            let read = tokio::task::spawn_blocking(move || frames(&log, from, until)).await;
+            let (end, frames) = match read.map_err(|e| LakeError::Panicked(e.to_string()))? {
                 Ok(read) => read,
                 // Released since: what is gone is in the tables, and was counted above.
-                Err(crate::log::LogError::Gone { first }) => {
+                Err(LogError::Gone { first }) => {
                     next = first.max(next + 1);
                     continue;
                 }
@@ -211,45 +207,60 @@ impl Lake {
                     return Ok(());
                 }
             };
-            let within = col("log_offset").gt_eq(lit(next as i64)).and(col("log_offset").lt(lit(span as i64)));
-            let groups = count_rows(table, Some(within), vec![col("log_offset")]).await?;
-            let found: BTreeMap<i64, (i64, i64)> =
-                groups.into_iter().map(|group| (group.offset, (group.rows, group.distinct))).collect();
-            for (offset, expected) in rows {
-                let (rows, distinct) = found.get(&(offset as i64)).copied().unwrap_or_default();
-                let fewer = distinct < expected && removed.iter().any(|removed| removed.covers(offset as i64));
-                if rows != distinct || (distinct != expected && !fewer) {
-                    let doubled = rows - distinct;
-                    problems.add(format!(
-                        "{name}: the frame at {offset} of the log has {expected} rows, the table {distinct} ({doubled} twice)"
-                    ));
-                }
+            for ((table, removed), frames) in tables.iter().zip(frames) {
+                against(table, removed, &frames, (next, end), problems).await?;
             }
-            next = span;
+            next = end;
         }
         Ok(())
     }
 }
 
-/// The frames of one table from an offset on: up to which, and how many rows each has.
-fn frames(
-    log: &crate::log::Log,
-    index: usize,
-    from: u64,
-    until: u64,
-) -> Result<(u64, Vec<(u64, i64)>), crate::log::LogError> {
-    let (mut next, mut total, mut found) = (from, 0, Vec::new());
+/// Looks for the rows of one table's frames between two offsets.
+async fn against(
+    table: &TableSnapshot,
+    removed: &[Removed],
+    frames: &[(u64, i64)],
+    (from, end): (u64, u64),
+    problems: &mut Problems,
+) -> Result<(), LakeError> {
+    if frames.is_empty() {
+        return Ok(());
+    }
+    let name = table.state.table.name;
+    let within = col("log_offset").gt_eq(lit(from as i64)).and(col("log_offset").lt(lit(end as i64)));
+    let groups = count_rows(table, Some(within), vec![col("log_offset")]).await?;
+    let found: BTreeMap<i64, (i64, i64)> =
+        groups.into_iter().map(|group| (group.offset, (group.rows, group.distinct))).collect();
+    for (offset, expected) in frames {
+        let (rows, distinct) = found.get(&(*offset as i64)).copied().unwrap_or_default();
+        let fewer = distinct < *expected && removed.iter().any(|removed| removed.covers(*offset as i64));
+        if rows != distinct || (distinct != *expected && !fewer) {
+            let doubled = rows - distinct;
+            problems.add(format!(
+                "{name}: the frame at {offset} of the log has {expected} rows, the table {distinct} ({doubled} twice)"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Of each table the frames from an offset on: where each is, and how many rows it has.
+type Frames = Vec<Vec<(u64, i64)>>;
+
+/// Up to which offset the log was read, and what was found.
+fn frames(log: &Log, from: u64, until: u64) -> Result<(u64, Frames), LogError> {
+    let (mut next, mut total, mut found) = (from, 0, vec![Vec::new(); TABLES.len()]);
     while next < until && total < SPAN_ROWS {
         for frame in log.read(next, LOG_STEP_BYTES)? {
             if frame.offset >= until {
                 return Ok((until, found));
             }
             next = frame.offset + 1;
-            if let Some((table, batch)) = super::writer::rows(&frame.payload)
-                && table == index
-            {
-                total += batch.num_rows() as i64;
-                found.push((frame.offset, batch.num_rows() as i64));
+            if let Some((table, batch)) = super::writer::rows(&frame.payload) {
+                let rows = batch.num_rows() as i64;
+                total += rows;
+                found[table].push((frame.offset, rows));
             }
         }
     }
@@ -433,9 +444,16 @@ struct Rows {
     distinct: i64,
 }
 
-fn context() -> SessionContext {
+/// Made once, since its functions are many.
+static SESSION: LazyLock<SessionState> = LazyLock::new(|| {
     let config = SessionConfig::new().set_bool("datafusion.execution.parquet.schema_force_view_types", false);
-    SessionContext::new_with_state(SessionStateBuilder::new().with_config(config).with_default_features().build())
+    SessionStateBuilder::new().with_config(config).with_default_features().build()
+});
+
+/// A session that knows no store yet: each lake has its own under the same URL.
+fn context() -> SessionContext {
+    let state = SessionStateBuilder::new_from_existing(SESSION.clone()).with_runtime_env(Arc::default());
+    SessionContext::new_with_state(state.build())
 }
 
 fn failed(table: &'static str) -> impl Fn(deltalake::datafusion::error::DataFusionError) -> LakeError {

@@ -64,8 +64,8 @@ impl Writer {
         }
     }
 
-    pub(crate) fn due(&self, config: &LakeConfig, now: i64) -> bool {
-        let waited = now - self.since >= config.flush_secs as i64 * 1_000_000;
+    pub(crate) fn due(&self, config: &LakeConfig, now: i64, at_once: bool) -> bool {
+        let waited = at_once || now - self.since >= config.flush_secs as i64 * 1_000_000;
         let full = self.pending_bytes >= config.flush_bytes_max;
         !self.pending.is_empty() && now >= self.not_before && (waited || full)
     }
