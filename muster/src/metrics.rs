@@ -80,6 +80,7 @@ pub(crate) struct Metrics {
     kept: Family<Fate, Gauge>,
     keep_failing: Gauge,
     holds: Gauge,
+    disk_full: Gauge,
 }
 
 impl Metrics {
@@ -111,6 +112,9 @@ impl Metrics {
         registry.register("kept", help, kept.clone());
         registry.register("keep_failing", "1 while the last pass of keeping failed", keep_failing.clone());
         registry.register("holds", "Legal holds", holds.clone());
+        let disk_full = Gauge::default();
+        let help = "1 while appends are refused because the disk is full and its reserve in use";
+        registry.register("disk_full", help, disk_full.clone());
         Metrics {
             registry,
             records,
@@ -128,6 +132,7 @@ impl Metrics {
             kept,
             keep_failing,
             holds,
+            disk_full,
         }
     }
 
@@ -177,6 +182,7 @@ impl Metrics {
         }
         self.keep_failing.set(status.error.is_some().into());
         self.holds.set(status.holds as i64);
+        self.disk_full.set(node.log.reserve_is_spent().into());
     }
 
     /// Counts frames as they become durable, until the log closes.

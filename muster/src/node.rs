@@ -106,7 +106,7 @@ impl Store {
         let lake = self.lake.status();
         Ok(json!({
             "tenant": tenant,
-            "log": {"first": self.log.first(), "end": self.log.end()},
+            "log": {"first": self.log.first(), "end": self.log.end(), "disk_full": self.log.reserve_is_spent()},
             "roles": {"lake": {"position": lake.next, "behind": lake.behind, "error": lake.error}},
             "gaps": gaps::find(self, tenant, sources).await?,
             "keeping": self.lake.keep_status(),

@@ -1,8 +1,8 @@
 //! Rows to Parquet files: one file a day of the rows, sorted, with what lets readers skip.
 //!
 //! Sorted by tenant, agent and time, so that one agent's rows lie together; bloom filters on the ids people look up; no
-//! dictionary where each value is its own (it would be built and thrown away). Light zstd: the log's frames are long
-//! gone when compaction rewrites the files with a stronger one. Pure: rows in, bytes out.
+//! dictionary where each value is its own (it would be built and thrown away). Light zstd, also where small files are
+//! merged: there level 6 was a third of the time and saved 3 %. Pure: rows in, bytes out.
 
 use arrow::array::{Array, ArrayRef, Date32Array, RecordBatch};
 use arrow::compute::interleave_record_batch;

@@ -12,7 +12,6 @@ use arrow::row::{RowConverter, Rows, SortField};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use schemas::Table;
 
@@ -21,8 +20,6 @@ use super::encode::{DataFile, SORT, properties, stats};
 
 /// Rows of a file that are in memory at a time.
 const BATCH_ROWS: usize = 512;
-/// These files are written once and read for years.
-const ZSTD_LEVEL: i32 = 6;
 
 /// What is done with rows on the way: fewer rows, or other values in the columns that are no sort keys.
 pub(super) type Change<'a> = &'a mut dyn FnMut(RecordBatch) -> Result<RecordBatch, ParquetError>;
@@ -38,9 +35,7 @@ pub(super) fn merge(
     let schema = schema(table);
     let mut merging = Merging::open(&schema, files)?;
     let mut bytes = Vec::new();
-    let zstd = Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?);
-    let properties = properties(table, rows).into_builder().set_compression(zstd).build();
-    let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(properties))?;
+    let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(properties(table, rows)))?;
     let mut kept = 0;
     while let Some(batch) = merging.next()? {
         let batch = change(batch)?;

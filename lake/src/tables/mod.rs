@@ -291,11 +291,13 @@ impl Lake {
             let due = filled.map(|()| writer.due(&self.config, self.clock.now_micros(), spent));
             let done = match due {
                 Ok(true) => self.write(&mut writer).await,
-                Ok(false) if spent => {
-                    self.room(None).await;
+                Ok(false) => {
+                    if spent && writer.may_try(self.clock.now_micros()) {
+                        self.room(None).await;
+                        writer.wait_again(self.clock.now_micros());
+                    }
                     continue;
                 }
-                Ok(false) => continue,
                 Err(e) => Err(e),
             };
             if let Err(error) = done {

@@ -67,7 +67,11 @@ impl Writer {
     pub(crate) fn due(&self, config: &LakeConfig, now: i64, at_once: bool) -> bool {
         let waited = at_once || now - self.since >= config.flush_secs as i64 * 1_000_000;
         let full = self.pending_bytes >= config.flush_bytes_max;
-        !self.pending.is_empty() && now >= self.not_before && (waited || full)
+        !self.pending.is_empty() && self.may_try(now) && (waited || full)
+    }
+
+    pub(crate) fn may_try(&self, now: i64) -> bool {
+        now >= self.not_before
     }
 
     pub(crate) fn wait_again(&mut self, now: i64) {

@@ -47,6 +47,9 @@ fn text(status: &Value, serving: bool) -> String {
     );
     text.push_str(&ledger(&rows(&status["ledger"])));
     text.push_str(&format!("\nlog: frames {} to {}\n", status["log"]["first"], status["log"]["end"]));
+    if status["log"]["disk_full"] == true {
+        text.push_str("THE DISK IS FULL: appends are refused until the tables are written and segments have gone\n");
+    }
     for (role, state) in status["roles"].as_object().into_iter().flatten() {
         text.push_str(&format!("{role:>10}: {} frames behind", state["behind"]));
         if let Some(error) = state["error"].as_str() {

@@ -234,3 +234,40 @@ fn late_and_early_records_land_in_their_day() {
     let (fine, text) = muster(&data, &["verify"]);
     assert!(fine, "{text}");
 }
+
+/// A copy made while the server works, in the order that `docs/keeping.md` says, is a whole record when it is put back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_of_a_running_server_can_be_restored() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (data, backup) = (folder.path().join("data"), folder.path().join("backup"));
+    let mut server = Server::start_with(&data, &[("MUSTER__LAKE__FLUSH_SECS", "1")]);
+    let token = server.token.take().expect("a first start shows a token");
+    let sending = tokio::spawn({
+        let (http, url, token) = (server.http.clone(), server.url.clone(), token.clone());
+        async move {
+            for number in 0..2_000 {
+                let body = envoy_record(&format!("r-{number}"), "a", "/x");
+                let post = http.post(format!("{url}/v1/ingest/envoy")).bearer_auth(&token).body(body);
+                if post.send().await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    let count = "SELECT count(*) AS n FROM events WHERE source = 'envoy'";
+    let number = |rows: Vec<Value>| rows[0]["n"].as_i64().expect("a number");
+    while number(server.sql(&token, count).await) < 200 {
+        tokio::task::yield_now().await;
+    }
+    let before = number(server.sql(&token, count).await);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/backup.sh");
+    let copied = Command::new(script).arg(&data).arg(&backup).output().expect("the script runs");
+    assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+    server.kill();
+    sending.await.expect("it ends with the server");
+    let restored = Server::start(&backup);
+    let after = number(restored.sql(&token, count).await);
+    assert!(after >= before, "{after} of at least {before}");
+    let (fine, text) = muster(&backup, &["verify"]);
+    assert!(fine && text.contains("accounted for exactly once"), "{text}");
+}
