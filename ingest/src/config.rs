@@ -24,6 +24,24 @@ pub struct Config {
     pub limits: Limits,
     /// What is remembered of tokens.
     pub tokens: TokenConfig,
+    /// Sources that must not fall silent. Of the others `muster status` learns how often they come.
+    pub expected: Vec<ExpectedSource>,
+}
+
+/// A source that is expected to send.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExpectedSource {
+    pub tenant: String,
+    pub source: String,
+    /// Longer than this without a record is a gap.
+    pub silence_minutes: u32,
+}
+
+impl Default for ExpectedSource {
+    fn default() -> Self {
+        ExpectedSource { tenant: "default".to_owned(), source: String::new(), silence_minutes: 60 }
+    }
 }
 
 impl Default for Config {
@@ -35,6 +53,7 @@ impl Default for Config {
             results_max: 1000,
             limits: Limits::default(),
             tokens: TokenConfig::default(),
+            expected: Vec::new(),
         }
     }
 }

@@ -6,7 +6,8 @@
 //! - [`normalize`] turns a piece into event rows, quarantine rows and one ledger row: pure, no clock, no IO;
 //! - [`tokens`] remembers what was said of tokens, for records that hold only their ids;
 //! - [`mask`] takes secrets out of what is stored;
-//! - [`worker`] normalizes, appends to the log and says what became of each record;
+//! - [`worker`] normalizes, appends to the log and says what became of each record; [`receipt`] is what a sender keeps of it;
+//! - [`redrive`] drives quarantined records through the mapping in force now;
 //! - [`inventory`] polls what providers hold: clients, credentials, grants;
 //! - [`http`] is the door over HTTP, [`serve`] the server that it and all other routes stand in;
 //! - [`fixtures`] runs a mapping's examples; [`json`] prints what a mapping makes; [`draft`] makes a first mapping from sample
@@ -29,6 +30,8 @@ pub mod mapping;
 pub mod mask;
 pub mod normalize;
 mod raw;
+pub mod receipt;
+pub mod redrive;
 pub mod serve;
 pub mod split;
 mod text;

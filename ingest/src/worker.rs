@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use arrow::array::RecordBatch;
 use bytes::Bytes;
 use lake::clock::Clock;
 use lake::log::{Group, Log, LogError, Payload};
@@ -17,6 +18,7 @@ use crate::config::Config;
 use crate::context::{Carrier, Context, Limits, Normalized, Outcome};
 use crate::mapping::{Mapping, Sources};
 use crate::normalize::{Joins, normalize_joined};
+use crate::receipt::{Claims, Receipts};
 use crate::split::{Piece, split};
 use crate::tokens::{TokenCounts, Tokens};
 
@@ -38,6 +40,7 @@ pub struct Ingest {
     catalog: Catalog,
     clock: Clock,
     secret_key: [u8; 32],
+    receipts: Receipts,
     limits: Limits,
     known: Arc<Known>,
     rebuild_frames_max: u64,
@@ -79,6 +82,8 @@ pub struct Receipt {
     pub conflicts: i64,
     pub events: i64,
     pub masked: i64,
+    /// What the sender can show later (`GET /v1/receipts/{receipt}`) to ask whether the records are still there.
+    pub receipt: String,
     /// The records that did not simply become events, in order.
     pub results: Vec<RecordResult>,
 }
@@ -116,7 +121,8 @@ impl Ingest {
         let catalog = Catalog::new(sources, config.sources_folder.clone());
         let known = Arc::new(Known { registry: None, tokens: Tokens::new(&config.tokens) });
         let rebuild_frames_max = config.tokens.rebuild_frames_max;
-        Ingest { log, catalog, clock, secret_key, limits: config.limits.clone(), known, rebuild_frames_max }
+        let (limits, receipts) = (config.limits.clone(), Receipts::new(&secret_key));
+        Ingest { log, catalog, clock, secret_key, receipts, limits, known, rebuild_frames_max }
     }
 
     /// The same, with one agent's names joined.
@@ -124,6 +130,31 @@ impl Ingest {
         let tokens = Arc::into_inner(self.known).and_then(|known| known.tokens);
         self.known = Arc::new(Known { registry: Some(registry), tokens });
         self
+    }
+
+    /// Gives and checks receipts.
+    pub fn receipts(&self) -> &Receipts {
+        &self.receipts
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub(crate) fn now_micros(&self) -> i64 {
+        self.clock.now_micros()
+    }
+
+    pub(crate) fn secret_key(&self) -> &[u8; 32] {
+        &self.secret_key
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(crate) fn joins(&self) -> Joins<'_> {
+        self.known.joins()
     }
 
     /// The mappings in force now.
@@ -187,6 +218,7 @@ impl Ingest {
         let digest = Arc::new(OnceLock::new());
         let whole = split(&body, mapping.array_keys());
         let mut receipt = Receipt { source: mapping.name().to_owned(), ..Receipt::default() };
+        let mut claims = Claims { received_at, ..Claims::default() };
         let mut at = 0;
         let mut first = 0;
         while at < whole.records.len() {
@@ -199,12 +231,17 @@ impl Ingest {
                 self.normalize(&work, &piece)
             };
             first += normalized.outcomes.len() as u32;
-            self.append(normalized, first, &mut receipt).await?;
+            self.append(normalized, first, &mut receipt, &mut claims).await?;
             at = end;
         }
         if receipt.received == 0 {
             return Err(IngestError::Empty);
         }
+        let Admission { tenant, door, .. } = admission;
+        let (door, source) = (door.to_owned(), receipt.source.clone());
+        let (records, duplicates) = (receipt.received, receipt.duplicates);
+        let body = blake3::hash(&body).to_hex().to_string();
+        receipt.receipt = self.receipts.give(&Claims { tenant, door, source, records, duplicates, body, ..claims });
         Ok(receipt)
     }
 
@@ -232,11 +269,20 @@ impl Ingest {
         task.await.map_err(|error| IngestError::Failed(error.to_string()))
     }
 
-    async fn append(&self, normalized: Normalized, next: u32, receipt: &mut Receipt) -> Result<(), IngestError> {
+    async fn append(
+        &self,
+        normalized: Normalized,
+        next: u32,
+        receipt: &mut Receipt,
+        claims: &mut Claims,
+    ) -> Result<(), IngestError> {
         let Normalized { events, event_record, quarantine, ledger, outcomes } = normalized;
         receipt.add(&ledger);
+        let quarantined = quarantine.as_ref().map_or(0, RecordBatch::num_rows);
         let group = Group { events, quarantine, ledger: Some(ledger), ..Group::default() };
         let appended = self.log.append(group).await?;
+        Claims::add(&mut claims.events, appended.events, event_record.len() - appended.duplicates.len());
+        Claims::add(&mut claims.quarantine, appended.quarantine, quarantined);
         let first = next - outcomes.len() as u32;
         let record = |row: &u32| event_record[*row as usize];
         // A record of several events counts once, by its first event.

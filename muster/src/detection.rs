@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use arrow::array::Array;
@@ -26,6 +27,8 @@ pub(crate) const GROUP: &str = "detect";
 /// the engine's own bytes.
 const NUMBER_BYTES: usize = 8;
 const READ_BYTES_MAX: usize = 8 << 20;
+/// So long until alerts that found no room are appended again.
+const RETRY: Duration = Duration::from_millis(200);
 const SNAPSHOT_EVENTS_MAX: usize = 200_000;
 /// A tick is a second: so long until a snapshot when frames came, and when none did.
 const SNAPSHOT_TICKS_MAX: usize = 60;
@@ -108,9 +111,8 @@ impl Detection {
             }
             if !alerts.is_empty() {
                 alerts.iter_mut().for_each(|alert| self.budget.weigh(alert, self.alerts_day_max));
-                let group = Group { alerts: Some(schemas::alert::batch(&alerts)), ..Group::default() };
-                match runtime.block_on(self.log.append(group)) {
-                    Ok(_) => {}
+                match self.write(&alerts, runtime) {
+                    Ok(()) => {}
                     Err(LogError::Closed) => return Ok(()), // judged again from the last snapshot
                     Err(error) => return Err(error).context("the detectors cannot write their alerts"),
                 }
@@ -118,6 +120,17 @@ impl Detection {
             self.progress.store(self.position, Ordering::Release);
             if self.unsaved.is_due() {
                 self.save()?;
+            }
+        }
+    }
+
+    /// Appends alerts; where there is no room they wait for it, and judging with them.
+    fn write(&self, alerts: &[AlertRow], runtime: &tokio::runtime::Handle) -> Result<(), LogError> {
+        loop {
+            let group = Group { alerts: Some(schemas::alert::batch(alerts)), ..Group::default() };
+            match runtime.block_on(self.log.append(group)) {
+                Err(error) if error.retry_helps() => std::thread::sleep(RETRY),
+                done => return done.map(|_| ()),
             }
         }
     }

@@ -1,17 +1,23 @@
 //! `muster`: takes the roll call of every AI agent that touches your APIs.
 //!
 //! The only crate that knows all others: configuration, wiring, command line, HTTP server. `cli/` has a file a command;
-//! `node` opens a data folder with every role; `server` mounts the crates' routes; `client` reaches a running server.
+//! `node` opens a data folder with every role; `server` mounts the crates' routes; `client` reaches a running server;
+//! `quarantine`, `keeping` and `receipts` are what persons and senders ask of stored records; `audit` records who did what.
 
+mod audit;
 mod cli;
 mod client;
 mod config;
 mod detection;
+mod gaps;
+mod keeping;
 mod learning;
 mod metrics;
 mod node;
 mod operator;
 mod output;
+mod quarantine;
+mod receipts;
 mod server;
 mod tokens;
 mod verdict;

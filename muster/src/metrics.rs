@@ -87,6 +87,10 @@ pub(crate) struct Metrics {
     sources_broken: Family<Broken, Gauge>,
     tokens_remembered: Gauge,
     tokens: Family<Fate, Gauge>,
+    kept: Family<Fate, Gauge>,
+    keep_failing: Gauge,
+    holds: Gauge,
+    disk_full: Gauge,
 }
 
 /// A metric as its page shows it.
@@ -117,6 +121,10 @@ impl Metrics {
             sources_broken: Family::default(),
             tokens_remembered: Gauge::default(),
             tokens: Family::default(),
+            kept: Family::default(),
+            keep_failing: Gauge::default(),
+            holds: Gauge::default(),
+            disk_full: Gauge::default(),
         };
         let m = &mut metrics;
         m.show("records", "door, source, result", "Records since start, by result of admission", m.records.clone());
@@ -149,6 +157,12 @@ impl Metrics {
         let help =
             "Since start: events filled from a token's issuance, token ids in conflict, tokens forgotten for room";
         m.show("tokens", "result", help, m.tokens.clone());
+        let help = "Since start: files merged, files made of them, rows expired, rows erased, files cleared away";
+        m.show("kept", "result", help, m.kept.clone());
+        m.show("keep_failing", "", "1 while the last pass of keeping failed", m.keep_failing.clone());
+        m.show("holds", "", "Legal holds", m.holds.clone());
+        let help = "1 while appends are refused because the disk is full and its reserve in use";
+        m.show("disk_full", "", help, m.disk_full.clone());
         metrics
     }
 
@@ -190,6 +204,7 @@ impl Metrics {
         }
         self.deny_entries.set(node.responder.deny().targets() as i64);
         self.set_sources(node);
+        self.set_keeping(node);
         let mut out = String::new();
         text::encode(&mut out, &self.registry).expect("writing to a string does not fail");
         out
@@ -210,6 +225,23 @@ impl Metrics {
         {
             self.tokens.get_or_create(&Fate { result }).set(count as i64);
         }
+    }
+
+    fn set_keeping(&self, node: &Node) {
+        let status = node.lake.keep_status();
+        let total = status.total;
+        for (result, count) in [
+            ("merged_files", total.merged_files),
+            ("merged_into", total.merged_into),
+            ("expired_rows", total.removed_rows),
+            ("erased_rows", status.erased_rows),
+            ("vacuumed_files", total.vacuumed_files),
+        ] {
+            self.kept.get_or_create(&Fate { result }).set(count as i64);
+        }
+        self.keep_failing.set(status.error.is_some().into());
+        self.holds.set(status.holds as i64);
+        self.disk_full.set(node.log.reserve_is_spent().into());
     }
 
     /// Counts frames as they become durable, until the log closes.
@@ -246,6 +278,8 @@ impl Metrics {
                         ("noise", row.noise),
                         ("quarantined", row.quarantined),
                         ("duplicate", row.duplicates),
+                        // A correction counts a record out of quarantine; counters only grow.
+                        ("redriven", (-row.quarantined).max(0)),
                     ];
                     for (result, count) in counts {
                         let labels = Admission { door: row.door.clone(), source: row.source.clone(), result };

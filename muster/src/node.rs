@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use ingest::inventory::Inventory;
-use ingest::{InForce, Ingest};
+use ingest::{InForce, Ingest, Sources};
 use lake::clock::Clock;
 use lake::files::{Disk, Files};
 use lake::log::{Group, Log, LogConfig, LogError};
@@ -27,10 +27,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::cli::ingest::{load_catalogue, load_registry, load_sources};
 use crate::config::{Config, resolve_secrets};
 use crate::detection::{self, Detection};
+use crate::gaps;
 use crate::metrics::Metrics;
 use crate::tokens::write_private;
 
 const CONTROL_SEGMENT_BYTES_MAX: u64 = 4 << 20;
+/// The file that keeps room on the disk.
+const RESERVE: &str = "reserve";
 const KEY_BYTES: usize = 32;
 
 /// The data folder, opened and held: log, tables, SQL. Enough for questions; nothing runs in it.
@@ -53,7 +56,9 @@ pub(crate) struct Node {
     pub(crate) inventory: Arc<Inventory>,
     pub(crate) responder: Arc<Responder>,
     pub(crate) metrics: Arc<Metrics>,
-    control: Arc<Log>,
+    pub(crate) control: Arc<Log>,
+    /// Held by the one redrive that runs.
+    pub(crate) redriving: tokio::sync::Mutex<()>,
     detected: Arc<AtomicU64>,
     failure: watch::Receiver<Option<String>>,
     stop: watch::Sender<bool>,
@@ -81,6 +86,8 @@ impl Store {
         let groups = [lake::tables::GROUP, detection::GROUP, respond::MAIN_GROUP];
         let (log, recovery) = Log::open(files.clone(), folder.join("log"), &config.log, clock.clone(), &groups)?;
         tracing::info!(?recovery, "the log is open");
+        let (keeper, reserve, bytes) = (log.clone(), folder.join(RESERVE), config.data.reserve_bytes);
+        tokio::task::spawn_blocking(move || keeper.keep_reserve(reserve, bytes)).await?;
         let lake =
             Lake::open_folder(files.clone(), folder.join("lake"), log.clone(), clock.clone(), config.lake.clone())
                 .await?;
@@ -95,12 +102,14 @@ impl Store {
     }
 
     /// One tenant's totals, as `muster status` and `/v1/status` show them.
-    pub(crate) async fn status(&self, tenant: &str) -> Result<Value> {
+    pub(crate) async fn status(&self, tenant: &str, sources: &Sources) -> Result<Value> {
         let lake = self.lake.status();
         Ok(json!({
             "tenant": tenant,
-            "log": {"first": self.log.first(), "end": self.log.end()},
+            "log": {"first": self.log.first(), "end": self.log.end(), "disk_full": self.log.reserve_is_spent()},
             "roles": {"lake": {"position": lake.next, "behind": lake.behind, "error": lake.error}},
+            "gaps": gaps::find(self, tenant, sources).await?,
+            "keeping": self.lake.keep_status(),
             "ledger": self.query.sql(tenant, LEDGER).await?.rows_as::<Value>()?,
             "alerts": self.query.sql(tenant, ALERTS).await?.rows_as::<Value>()?,
             "precision": self.query.sql(tenant, PRECISION).await?.rows_as::<Value>()?,
@@ -162,11 +171,21 @@ impl Node {
             inventory,
             responder,
             control,
+            redriving: tokio::sync::Mutex::default(),
             failure,
             stop,
         });
         node.start(detection, failed).await;
         Ok(node)
+    }
+
+    /// [`open`](Self::open), where there is a data folder: a question or a change must not make one.
+    pub(crate) async fn open_existing(config: Config, clock: Clock) -> Result<Arc<Node>> {
+        let folder = &config.data.folder;
+        if !folder.exists() {
+            bail!("there is no data folder {} yet: `muster serve` or `muster ingest` makes it", folder.display());
+        }
+        Node::open(config, clock).await
     }
 
     async fn start(&self, detection: Detection, failed: watch::Sender<Option<String>>) {
@@ -192,6 +211,13 @@ impl Node {
         let (responder, stop) = (self.responder.clone(), stopped());
         let role = async move { responder.run(stop).await.context("the responder failed") };
         writing.spawn(watched("respond", tokio::spawn(role)));
+
+        let (lake, stop) = (self.lake.clone(), stopped());
+        let role = async move {
+            lake.keep_running(stop).await;
+            Ok(())
+        };
+        writing.spawn(watched("keep", tokio::spawn(role)));
 
         let poll_secs = self.config.ingest.sources_poll_secs;
         if self.config.ingest.sources_folder.is_some() && poll_secs > 0 {
@@ -263,7 +289,7 @@ impl Node {
 
     /// The store's status and that of the roles.
     pub(crate) async fn status(&self, tenant: &str) -> Result<Value> {
-        let mut status = self.store.status(tenant).await?;
+        let mut status = self.store.status(tenant, &self.ingest.sources()).await?;
         let end = self.log.end();
         for (role, position) in self.positions() {
             status["roles"][role]["position"] = position.into();

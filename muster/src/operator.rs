@@ -9,10 +9,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use ingest::{Admission, Carrier};
+use lake::tables::{Hold, LakeError};
 use schemas::Principal;
 use serde::Deserialize;
 
+use crate::keeping::{self, Erase};
 use crate::node::Node;
+use crate::quarantine::{self, Redrive};
 use crate::server::problem;
 
 pub(crate) fn routes(node: Arc<Node>) -> Router {
@@ -21,6 +24,12 @@ pub(crate) fn routes(node: Arc<Node>) -> Router {
         .route("/operator/settle", post(settle))
         .route("/operator/inventory", post(run_inventory))
         .route("/operator/sources", get(sources))
+        .route("/operator/quarantine/redrive", post(redrive))
+        .route("/operator/verify", post(verify))
+        .route("/operator/keep", post(keep))
+        .route("/operator/holds", get(holds).post(hold))
+        .route("/operator/holds/{name}/release", post(release))
+        .route("/operator/erase", post(erase))
         .with_state(node)
 }
 
@@ -72,4 +81,70 @@ async fn settle(State(node): State<Arc<Node>>) -> Response {
 /// The mappings in force.
 async fn sources(State(node): State<Arc<Node>>) -> Response {
     Json(node.sources()).into_response()
+}
+
+/// What came of a request that may fail.
+fn answered<T: serde::Serialize>(done: anyhow::Result<T>) -> Response {
+    match done {
+        Ok(done) => Json(done).into_response(),
+        Err(error) => {
+            let refused = error.downcast_ref::<LakeError>().is_some_and(|error| {
+                matches!(error, LakeError::Held { .. } | LakeError::NoHold(_) | LakeError::HoldRefused(..))
+            });
+            let status = if refused { StatusCode::CONFLICT } else { StatusCode::INTERNAL_SERVER_ERROR };
+            problem(status, &format!("{error:#}"))
+        }
+    }
+}
+
+/// Drives quarantined records again.
+async fn redrive(
+    State(node): State<Arc<Node>>,
+    Extension(principal): Extension<Principal>,
+    Json(request): Json<Redrive>,
+) -> Response {
+    answered(quarantine::redrive(&node, &principal, &request).await)
+}
+
+/// Reconciles log, ledger and tables.
+async fn verify(State(node): State<Arc<Node>>) -> Response {
+    answered(node.lake.verify().await.map_err(Into::into))
+}
+
+/// Keeps the tables in order now.
+async fn keep(State(node): State<Arc<Node>>) -> Response {
+    answered(node.lake.keep().await.map_err(Into::into))
+}
+
+/// The tenant's holds.
+async fn holds(State(node): State<Arc<Node>>, Extension(principal): Extension<Principal>) -> Response {
+    answered(Ok(keeping::holds(&node.lake, &principal.tenant)))
+}
+
+async fn hold(
+    State(node): State<Arc<Node>>,
+    Extension(principal): Extension<Principal>,
+    Json(hold): Json<Hold>,
+) -> Response {
+    answered(keeping::hold(&node, &principal, hold).await)
+}
+
+async fn release(
+    State(node): State<Arc<Node>>,
+    Extension(principal): Extension<Principal>,
+    Path(name): Path<String>,
+) -> Response {
+    answered(keeping::release(&node, &principal, &name).await)
+}
+
+/// Erases a user. Goes on when the caller hangs up: half an erasure is none.
+async fn erase(
+    State(node): State<Arc<Node>>,
+    Extension(principal): Extension<Principal>,
+    Json(request): Json<Erase>,
+) -> Response {
+    match tokio::spawn(async move { keeping::erase(&node, &principal, &request).await }).await {
+        Ok(done) => answered(done),
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
 }

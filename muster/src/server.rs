@@ -88,6 +88,7 @@ fn routes(node: &Arc<Node>) -> Router {
         .merge(query::http::routes(node.query.clone()))
         .merge(respond::http::routes(node.responder.clone()))
         .merge(crate::verdict::routes(node.clone()))
+        .merge(crate::receipts::routes(node.clone()))
 }
 
 /// Routes that answer anybody.
@@ -108,10 +109,10 @@ fn limited(router: Router, node: &Arc<Node>) -> Router {
             let slots = slots.clone();
             async move {
                 let Ok(_slot) = slots.try_acquire() else {
-                    return problem(
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "too many requests at once; try again in a second",
-                    );
+                    let mut busy =
+                        problem(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once; try again in a second");
+                    busy.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+                    return busy;
                 };
                 match tokio::time::timeout(patience, next.run(request)).await {
                     Ok(response) => response,

@@ -2,7 +2,8 @@
 //!
 //! Entries are summed, never changed: `received = mapped + noise + quarantined + duplicates` holds for each entry and so
 //! for every sum. The log's writer finds the duplicates; it moves them from `mapped` to `duplicates` in the entry that
-//! came with them, before that is durable.
+//! came with them, before that is durable. A quarantined record that is driven again moves by a correction: an entry
+//! that receives nothing, counts it out of `quarantined` and into what it became, and names its place.
 
 crate::table::table! {
     "ingest_ledger", "One admission of records, or one correction, a row; counts are in records.", reader Ledger, row LedgerRow;
@@ -26,6 +27,7 @@ crate::table::table! {
         events: required I64 = "Events that the mapped records became.", unit "events";
         masked: required I64 = "Secrets masked in these records.", unit "values";
         noise_rules: optional Strs = "Noise by rule, as `rule=count`.";
+        redriven: optional Strs = "Places (`log_offset/log_index`) of the quarantined records that this correction moves: each counts -1 in `quarantined`, and where it went.";
     }
 }
 

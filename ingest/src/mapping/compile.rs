@@ -26,6 +26,7 @@ const KEYS: &[&str] = &[
     "verified",
     "about",
     "unique_id",
+    "sequence",
     "flattened",
     "absent",
     "explode",
@@ -136,6 +137,7 @@ impl<'a> Compiler<'a> {
             about: self.about(root.get("about")),
             column_texts: self.column_texts(root),
             unique_id: self.bool(root.get("unique_id"), "unique_id"),
+            sequence: self.sequence(root.get("sequence")),
             flattened: self.flattened,
             absent: self.absent(root.get("absent")),
             explode_first: explode.iter().map(|e| e.levels[0].node).collect(),
@@ -222,6 +224,17 @@ impl<'a> Compiler<'a> {
                 None
             }
         }
+    }
+
+    /// Two paths: the number, and what the numbers run within.
+    fn sequence(&mut self, value: Option<&Node<'_>>) -> Option<[String; 2]> {
+        let value = value?;
+        let paths = <[String; 2]>::try_from(self.strings(value, "sequence"));
+        if paths.is_err() {
+            let message = "expected two paths: that of the number, and that of what the numbers run within";
+            self.error(value.span().start, "sequence", message);
+        }
+        paths.ok()
     }
 
     fn strings(&mut self, value: &Node<'_>, key: &str) -> Vec<String> {

@@ -42,6 +42,8 @@ pub struct Mapping {
     /// Each column, and the terms it is made of as the file spells them.
     column_texts: Vec<(String, String)>,
     pub(crate) unique_id: bool,
+    /// Paths of the vendor's number of a record and of what the numbers run within, where none is left out.
+    sequence: Option<[String; 2]>,
     flattened: bool,
     pub(crate) absent: Vec<String>,
     /// Ways in which a record holds several events; the first that the record has counts.
@@ -161,6 +163,12 @@ impl std::fmt::Debug for Mapping {
 }
 
 impl Mapping {
+    /// Dotted paths of the vendor's number of a record, and of what the numbers run within: a number that does not come is
+    /// a record that was lost on the way.
+    pub fn sequence(&self) -> Option<&[String; 2]> {
+        self.sequence.as_ref()
+    }
+
     /// Compiles a mapping; `file` names it in errors.
     pub fn parse(name: &str, file: &str, text: &str) -> Result<Mapping, Vec<MappingError>> {
         compile::compile(name, file, text)

@@ -54,6 +54,7 @@ struct State {
     calls: u64,
     cut: Option<u64>,
     faults: BTreeMap<u64, Fault>,
+    room: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -144,6 +145,11 @@ impl State {
         }
     }
 
+    fn has_room(&self, wanted: u64) -> bool {
+        let taken = || self.entries.values().map(|&node| self.nodes[node].written.len() as u64).sum::<u64>();
+        self.room.is_none_or(|room| taken() + wanted <= room)
+    }
+
     fn node(&self, path: &Path) -> io::Result<usize> {
         self.entries.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -166,6 +172,11 @@ impl SimFiles {
     /// Makes changing call number `call` (from 0, since the file system was made) fail, once.
     pub fn fail_at(&self, call: u64, fault: Fault) {
         self.lock().faults.insert(call, fault);
+    }
+
+    /// The files together take at most so many bytes: an append beyond fails for want of room. None: as many as there are.
+    pub fn set_room(&self, bytes: Option<u64>) {
+        self.lock().room = bytes;
     }
 
     /// Takes back the failures that have not come yet.
@@ -243,7 +254,10 @@ struct SimFile {
 impl File for SimFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.files.lock();
-        let fate = state.call()?;
+        let fate = match state.call()? {
+            Fate::Works if !state.has_room(bytes.len() as u64) => Fate::Fails(Fault::NoSpace.error()),
+            fate => fate,
+        };
         let written = &mut state.nodes[self.node].written;
         match fate {
             Fate::Works => written.extend_from_slice(bytes),

@@ -213,8 +213,16 @@ fn error(location: &Path, source: io::Error) -> Error {
     match source.kind() {
         io::ErrorKind::NotFound => Error::NotFound { path, source: source.into() },
         io::ErrorKind::AlreadyExists => Error::AlreadyExists { path, source: source.into() },
-        _ => Error::Generic { store: "files", source: format!("{path}: {source}").into() },
+        _ => Error::Generic { store: "files", source: Box::new(At { path, source }) },
     }
+}
+
+/// An error of the file layer with the object it is about; its kind stays to be asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}")]
+struct At {
+    path: String,
+    source: io::Error,
 }
 
 #[async_trait]

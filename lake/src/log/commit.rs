@@ -118,9 +118,14 @@ pub(super) fn make(
     encoding.clear();
     let mut batches = Batches::default();
     let mut appended = Vec::with_capacity(groups.len());
-    let mut rows = 0;
+    let (mut rows, mut quarantined) = (0, 0);
     for group in groups {
+        let refused = group.group.quarantine.as_ref().map_or(0, RecordBatch::num_rows) as u32;
         let (mut told, kept) = admit(group, windows, &mut batches)?;
+        if refused > 0 {
+            told.quarantine = Some((0, quarantined));
+            quarantined += refused;
+        }
         if kept > 0 {
             told.events = Some((0, rows));
             rows += kept;
@@ -136,6 +141,9 @@ pub(super) fn make(
         told.end = end;
         if let Some((at, _)) = &mut told.events {
             *at = events_at;
+        }
+        if let Some((at, _)) = &mut told.quarantine {
+            *at = events_at + u64::from(rows > 0);
         }
     }
     Ok(commit)

@@ -18,6 +18,7 @@ mod error;
 mod frame;
 mod group;
 mod recovery;
+mod reserve;
 mod segment;
 mod shared;
 mod writer;
@@ -42,6 +43,7 @@ pub use group::Group;
 use commit::{Encoding, Windows};
 use duplicates::Window;
 use recovery::Recovered;
+use reserve::Reserve;
 use shared::{Found, Shared};
 use writer::{Pending, Writer};
 
@@ -50,6 +52,8 @@ use writer::{Pending, Writer};
 pub struct Appended {
     /// Where the event rows are: the frame's offset and the index of this group's first row in it.
     pub events: Option<(u64, u32)>,
+    /// Where the quarantine rows are.
+    pub quarantine: Option<(u64, u32)>,
     /// Rows of the group's events that were dropped as duplicates (ascending, 0-based).
     pub duplicates: Vec<u32>,
     /// Rows that were kept under a new `event_id`, with the flag `id_conflict`, because their id came before with other bytes.
@@ -224,6 +228,34 @@ impl Log {
     /// If the log was not opened with the group: it would hold segments for ever, or for nobody.
     pub fn passed(&self, group: &str, next: u64) {
         self.shared.passed(group, next);
+    }
+
+    /// Nobody but the readers may keep frames below `below`: their segments go as soon as every group has passed them, and
+    /// the duplicate filter no longer knows their ids after the next start. Takes effect with the appends that follow.
+    pub fn let_go(&self, below: u64) {
+        self.shared.let_go(below);
+    }
+
+    /// Keeps so much of the disk free, in a file, for writing the tables when nothing else finds room.
+    pub fn keep_reserve(&self, path: PathBuf, bytes: u64) {
+        if bytes > 0 {
+            self.shared.keep_reserve(Reserve::open(self.files.clone(), path, bytes));
+        }
+    }
+
+    /// Gives the reserve free, because the tables find no room. Appends are refused until it is restored. Blocks on the disk.
+    pub fn spend_reserve(&self) {
+        self.shared.reserve().into_iter().for_each(Reserve::spend);
+    }
+
+    /// Takes the reserve back if there is room for it again. Blocks on the disk.
+    pub fn restore_reserve(&self) {
+        self.shared.reserve().into_iter().for_each(Reserve::restore);
+    }
+
+    /// Whether appends are refused because the reserve is used.
+    pub fn reserve_is_spent(&self) -> bool {
+        self.shared.reserve().is_some_and(Reserve::is_spent)
     }
 
     /// Writes what is queued and stops; every later append fails with [`LogError::Closed`]. Blocks until it is done.

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
 use super::cache::Cache;
+use super::reserve::Reserve;
 use super::segment::{Place, Segment};
 use super::{Frame, LogConfig, LogError};
 
@@ -17,6 +18,9 @@ pub(super) struct Shared {
     status: watch::Sender<Status>,
     /// Bytes of the groups that wait for the writer or are being written.
     pub(super) queued_bytes: AtomicUsize,
+    /// Frames below this are kept for nobody but the readers.
+    let_go: AtomicU64,
+    reserve: OnceLock<Reserve>,
 }
 
 #[derive(Debug)]
@@ -51,7 +55,13 @@ impl Shared {
         let passed = groups.iter().map(|group| (*group, 0)).collect();
         let state = State { segments: segments.into(), cache: Cache::new(config.cache_bytes_max), passed };
         let status = watch::Sender::new(Status { end: state.active().end, stopped: None });
-        Shared { state: Mutex::new(state), status, queued_bytes: AtomicUsize::new(0) }
+        Shared {
+            state: Mutex::new(state),
+            status,
+            queued_bytes: AtomicUsize::new(0),
+            let_go: AtomicU64::new(0),
+            reserve: OnceLock::new(),
+        }
     }
 
     /// A panic while this is held ends the writer (see `Farewell`); readers may still see what is durable.
@@ -142,8 +152,28 @@ impl Shared {
         *passed = next.max(*passed);
     }
 
+    /// The first one stays.
+    pub(super) fn keep_reserve(&self, reserve: Reserve) {
+        let _ = self.reserve.set(reserve);
+    }
+
+    pub(super) fn reserve(&self) -> Option<&Reserve> {
+        self.reserve.get()
+    }
+
+    pub(super) fn let_go(&self, below: u64) {
+        self.let_go.fetch_max(below, Ordering::SeqCst);
+    }
+
+    /// Whether the segment that is written to holds frames that were let go.
+    pub(super) fn active_is_let_go(&self) -> bool {
+        let state = self.lock();
+        let active = state.active();
+        active.first < active.end.min(self.let_go.load(Ordering::SeqCst))
+    }
+
     /// The oldest segment, if every group passed it and the window of the duplicate filter lies behind it; where `wanted`
-    /// bytes more would be beyond `log_bytes_max`, the window gives way.
+    /// bytes more would be beyond `log_bytes_max`, on a full disk and for what was let go, the window gives way.
     pub(super) fn releasable(&self, config: &LogConfig, wanted: u64) -> Option<PathBuf> {
         let state = self.lock();
         if state.segments.len() < 2 {
@@ -153,7 +183,9 @@ impl Shared {
         let passed = state.passed.iter().all(|(_, passed)| *passed >= oldest.end);
         let behind: u64 = state.segments.iter().skip(1).map(|segment| segment.ids).sum();
         let bytes: u64 = state.segments.iter().map(|segment| segment.bytes).sum();
-        let unneeded = behind >= config.duplicates_window as u64 || bytes + wanted > config.log_bytes_max;
+        let full = self.reserve().is_some_and(Reserve::is_spent);
+        let let_go = full || oldest.end <= self.let_go.load(Ordering::SeqCst);
+        let unneeded = let_go || behind >= config.duplicates_window as u64 || bytes + wanted > config.log_bytes_max;
         (passed && unneeded).then(|| oldest.path.clone())
     }
 

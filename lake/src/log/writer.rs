@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::commit::{self, Encoding, Windows};
 use super::group::Prepared;
+use super::reserve::Reserve;
 use super::segment;
 use super::shared::Shared;
 use super::{Appended, LogConfig, LogError};
@@ -125,12 +126,15 @@ impl Writer {
             // Releasing comes again with the next commit; what it leaves behind only takes room.
             tracing::warn!(%error, "a segment could not be released");
         }
+        if self.shared.reserve().is_some_and(Reserve::is_spent) {
+            return Err(LogError::Full("the disk is full; its reserve is used to write the tables".to_owned()));
+        }
         let total = self.shared.bytes();
         if total + bytes > self.config.log_bytes_max {
             return Err(LogError::Full(format!("{total} bytes of log_bytes_max {}", self.config.log_bytes_max)));
         }
         let (_, start, frames) = self.shared.active();
-        if frames > 0 && start + bytes > self.config.segment_bytes_max {
+        if frames > 0 && (start + bytes > self.config.segment_bytes_max || self.shared.active_is_let_go()) {
             self.roll()?;
         }
         let (path, start, _) = self.shared.active();

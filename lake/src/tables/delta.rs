@@ -45,8 +45,8 @@ pub struct TableState {
     pub table: &'static Table,
     /// Rows with an offset up to this one are in the table; -1 before the first.
     pub position: i64,
-    log_store: LogStoreRef,
-    state: DeltaTableState,
+    pub(super) log_store: LogStoreRef,
+    pub(super) state: DeltaTableState,
 }
 
 impl TableState {
@@ -98,16 +98,16 @@ impl TableState {
         let files = encoded.map_err(|e| LakeError::Panicked(e.to_string()))?.map_err(|e| failed(e.into()))?;
         let mut actions = Vec::with_capacity(files.len());
         for file in files {
-            actions.push(Action::Add(self.put(file, last, now).await.map_err(failed)?));
+            actions.push(Action::Add(self.put(file, &format!("part-{last:020}"), now).await.map_err(failed)?));
         }
         self.commit(actions, last, now).await.map_err(failed)
     }
 
     /// Writes a file. Its name is its content's, so a retry that comes to the same file writes the same bytes.
-    async fn put(&self, file: DataFile, last: u64, now: i64) -> Result<Add, DeltaTableError> {
+    pub(super) async fn put(&self, file: DataFile, name: &str, now: i64) -> Result<Add, DeltaTableError> {
         let day = chrono::NaiveDate::from_epoch_days(file.day).map(|d| d.to_string()).unwrap_or_default();
         let digest = schemas::id::digest([file.bytes.as_slice()]);
-        let path = format!("{DAY}={day}/part-{last:020}-{digest}.parquet");
+        let path = format!("{DAY}={day}/{name}-{digest}.parquet");
         let size = file.bytes.len() as i64;
         self.log_store.object_store(None).put(&Path::from(path.as_str()), file.bytes.into()).await?;
         Ok(Add {

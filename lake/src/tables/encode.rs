@@ -1,8 +1,8 @@
 //! Rows to Parquet files: one file a day of the rows, sorted, with what lets readers skip.
 //!
 //! Sorted by tenant, agent and time, so that one agent's rows lie together; bloom filters on the ids people look up; no
-//! dictionary and no bounds where each value is its own (they would be built and thrown away, or tell nothing). Light zstd: the
-//! log's frames are long gone when compaction rewrites the files with a stronger one. Texts are sorted as views: their bytes are
+//! dictionary and no bounds where each value is its own (they would be built and thrown away, or tell nothing). Light zstd, also
+//! where small files are merged: there level 6 was a third of the time and saved 3 %. Texts are sorted as views: their bytes are
 //! copied once, from the log's frames into the file's pages. Pure: rows in, bytes out.
 
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use serde_json::{Map, Value, json};
 use super::DAY;
 
 /// Files are sorted by day first, which cuts them, then by these.
-const SORT: &[&str] = &[DAY, "tenant", "agent_id", "time", "received_at"];
+pub(super) const SORT: &[&str] = &[DAY, "tenant", "agent_id", "time", "received_at"];
 /// Ids that queries ask for by value.
 const BLOOM: &[&str] = &[
     "event_id",
@@ -164,7 +164,7 @@ fn view(array: &ArrayRef) -> ArrayRef {
     }
 }
 
-fn properties(table: &Table, rows: usize) -> WriterProperties {
+pub(super) fn properties(table: &Table, rows: usize) -> WriterProperties {
     let zstd = ZstdLevel::try_new(1).expect("zstd has a level 1");
     let base = WriterProperties::builder()
         .set_compression(Compression::ZSTD(zstd))
@@ -196,7 +196,7 @@ fn properties(table: &Table, rows: usize) -> WriterProperties {
 }
 
 /// Number of rows and the bounds of a few columns, as Delta's log holds them.
-fn stats(table: &Table, metadata: &ParquetMetaData) -> String {
+pub(super) fn stats(table: &Table, metadata: &ParquetMetaData) -> String {
     let (mut least, mut greatest, mut nulls) = (Map::new(), Map::new(), Map::new());
     for name in STATISTICS {
         let Some(index) = table.index_of(name).filter(|&i| table.columns[i].required) else { continue };

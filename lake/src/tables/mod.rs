@@ -18,18 +18,31 @@
 //!    before the frames go.
 //!
 //! A file whose commit never came (a crash before it) is in no table; it stays until the folder is vacuumed. One process
-//! writes: the log's folder is locked by its owner. Compaction, retention and erasure are not here.
+//! writes: the log's folder is locked by its owner.
+//!
+//! **Keeping** (`keep`: compaction, retention, vacuum; `erase`: a user's erasure) replaces files by files in commits of its
+//! own, one at a time, each under the writer's lock and without its `txn`: to the rules above the table is as before.
+//! `holds` says what must stay, `removed` counts what went, `verify` reconciles log, ledger and tables.
 
+mod data;
 mod delta;
 mod encode;
+mod erase;
+mod holds;
+mod keep;
+mod merge;
+mod names;
+mod removed;
+mod retention;
 mod snapshot;
+mod verify;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use deltalake::DeltaTableError;
@@ -40,12 +53,20 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use delta::{Size, TableState};
+pub use erase::{Erasure, Named};
+pub use holds::{HOLDS_MAX, Hold};
+pub use keep::{KeepStatus, Kept};
+pub use names::ERASED;
+pub use removed::Removed;
+pub use retention::RetentionRule;
 pub use snapshot::{Snapshot, TableSnapshot};
+pub use verify::{Count, Verification};
 
 use crate::clock::Clock;
 use crate::files::Files;
 use crate::files::store::FileStore;
 use crate::log::{Log, LogError};
+use keep::Keeping;
 use snapshot::Published;
 use writer::Writer;
 
@@ -53,6 +74,8 @@ use writer::Writer;
 const DAY: &str = "event_day";
 /// Where below the root the writer's position is stored.
 const NEXT: &str = "next";
+/// Where below the root the end of what the log was told to let go is stored.
+const LET_GO: &str = "let_go";
 /// The group under which the log knows the writer.
 pub const GROUP: &str = "lake";
 /// How often the writer looks for new frames. Nobody waits for it: what is not yet written is read from the log.
@@ -68,11 +91,31 @@ pub struct LakeConfig {
     pub flush_bytes_max: usize,
     /// Rows that a query may read from the log because the tables lag behind; more is refused.
     pub tail_bytes_max: usize,
+    /// How often a server merges small files, deletes what is too old, and clears away files that no table names. 0: only
+    /// `muster keep` does.
+    pub keep_minutes: u64,
+    /// So large a file of a table may become by merging, about.
+    pub file_bytes_max: u64,
+    /// So many small files of one day are merged; fewer once the youngest of them is an hour old.
+    pub small_files_max: usize,
+    /// Files that a table no longer names are deleted after this long. Longer than any query may take.
+    pub vacuum_minutes: u64,
+    /// How long rows are kept. Of each row the first rule that fits decides; a row that none fits is kept for ever.
+    pub retention: Vec<RetentionRule>,
 }
 
 impl Default for LakeConfig {
     fn default() -> Self {
-        LakeConfig { flush_secs: 30, flush_bytes_max: 64 << 20, tail_bytes_max: 512 << 20 }
+        LakeConfig {
+            flush_secs: 30,
+            flush_bytes_max: 64 << 20,
+            tail_bytes_max: 512 << 20,
+            keep_minutes: 10,
+            file_bytes_max: 64 << 20,
+            small_files_max: 8,
+            vacuum_minutes: 60,
+            retention: Vec::new(),
+        }
     }
 }
 
@@ -84,8 +127,13 @@ impl LakeConfig {
             (self.flush_bytes_max >= 1 << 20, "flush_bytes_max: must be at least 1 MiB"),
             (self.flush_bytes_max <= 1 << 30, "flush_bytes_max: must be at most 1 GiB, a flush is sorted in memory"),
             (self.tail_bytes_max >= self.flush_bytes_max, "tail_bytes_max: must be at least flush_bytes_max"),
+            (self.file_bytes_max >= 1 << 20, "file_bytes_max: must be at least 1 MiB"),
+            (self.file_bytes_max <= 256 << 20, "file_bytes_max: must be at most 256 MiB, files are merged in memory"),
+            (self.small_files_max >= 2, "small_files_max: must be at least 2"),
+            (self.vacuum_minutes >= 5, "vacuum_minutes: must be at least 5, queries may still read the files"),
         ];
-        checks.into_iter().filter(|(fine, _)| !fine).map(|(_, problem)| problem.to_owned()).collect()
+        let found = checks.into_iter().filter(|(fine, _)| !fine).map(|(_, problem)| problem.to_owned());
+        found.chain(self.retention.iter().enumerate().flat_map(|(at, rule)| rule.problems(at))).collect()
     }
 }
 
@@ -99,6 +147,16 @@ pub enum LakeError {
     Root(String),
     #[error("the writer's position: {0}")]
     Next(object_store::Error),
+    #[error("the lake's own files: {0}")]
+    Store(object_store::Error),
+    #[error("rows are under legal hold ({}): nothing is erased that a hold keeps", .holds.join(", "))]
+    Held { holds: Vec<String> },
+    #[error("there is no hold {0:?}")]
+    NoHold(String),
+    #[error("hold {0:?} cannot be set: {1}")]
+    HoldRefused(String, &'static str),
+    #[error("table {table}: {source}")]
+    Parquet { table: &'static str, source: parquet::errors::ParquetError },
     #[error(
         "table {table} holds rows up to offset {position}, but the log ends at {end}: the log is older than the lake, \
          or another lake's"
@@ -110,6 +168,21 @@ pub enum LakeError {
     Log(#[from] LogError),
     #[error("a lake task panicked: {0}")]
     Panicked(String),
+}
+
+impl LakeError {
+    /// Whether it is for want of room on the disk.
+    pub(crate) fn is_full(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            let io = error.downcast_ref::<std::io::Error>();
+            if io.is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
 }
 
 /// How far the tables are.
@@ -130,9 +203,17 @@ pub struct Lake {
     log: Arc<Log>,
     clock: Clock,
     config: LakeConfig,
+    root: Path,
     writer: tokio::sync::Mutex<Writer>,
     published: Mutex<Arc<Published>>,
+    /// What was published before and may still be read.
+    shown: Mutex<Vec<Weak<Published>>>,
     error: Mutex<Option<String>>,
+    /// Held by whoever replaces files: compaction, retention, erasure, one at a time; always taken before `writer`.
+    keeping: tokio::sync::Mutex<Keeping>,
+    kept: Mutex<KeepStatus>,
+    /// Changed only under the writer's lock, so that a commit knows the holds of its moment.
+    holds: Mutex<Arc<Vec<Hold>>>,
 }
 
 impl Lake {
@@ -168,23 +249,30 @@ impl Lake {
                 return Err(LakeError::LogBehind { table: table.name, position: *position, end });
             }
         }
-        let next_path = Path::from_url_path(root.path()).map_err(|e| LakeError::Root(e.to_string()))?.join(NEXT);
-        let stored = stored_next(&store, &next_path).await?;
+        let root = Path::from_url_path(root.path()).map_err(|e| LakeError::Root(e.to_string()))?;
+        let next_path = root.clone().join(NEXT);
+        let stored = number(&store, &next_path).await?;
         if stored > log.end() {
             return Err(LakeError::LogBehind { table: NEXT, position: stored as i64 - 1, end: log.end() });
         }
         let writer = Writer::new(tables, log.first().max(stored));
         let published = Mutex::new(Arc::new(writer.publish()));
-        let error = Mutex::default();
+        let held = holds::load(&store, &root).await?;
+        log.let_go(number(&store, &root.clone().join(LET_GO)).await?);
         Ok(Arc::new(Lake {
             store,
             next_path,
             log,
             clock,
             config,
+            root,
             writer: tokio::sync::Mutex::new(writer),
             published,
-            error,
+            shown: Mutex::default(),
+            error: Mutex::default(),
+            keeping: tokio::sync::Mutex::default(),
+            kept: Mutex::new(KeepStatus { holds: held.len(), ..KeepStatus::default() }),
+            holds: Mutex::new(Arc::new(held)),
         }))
     }
 
@@ -198,10 +286,18 @@ impl Lake {
             }
             let mut writer = self.writer.lock().await;
             let filled = writer.fill(&self.log, self.config.flush_bytes_max, self.clock.now_micros()).await;
-            let due = filled.map(|()| writer.due(&self.config, self.clock.now_micros()));
+            // Appends are refused meanwhile: what is there is written at once.
+            let spent = self.log.reserve_is_spent();
+            let due = filled.map(|()| writer.due(&self.config, self.clock.now_micros(), spent));
             let done = match due {
                 Ok(true) => self.write(&mut writer).await,
-                Ok(false) => continue,
+                Ok(false) => {
+                    if spent && writer.may_try(self.clock.now_micros()) {
+                        self.room(None).await;
+                        writer.wait_again(self.clock.now_micros());
+                    }
+                    continue;
+                }
                 Err(e) => Err(e),
             };
             if let Err(error) = done {
@@ -227,18 +323,38 @@ impl Lake {
 
     async fn write(&self, writer: &mut Writer) -> Result<(), LakeError> {
         let written = self.write_and_publish(writer).await;
+        self.room(written.as_ref().err()).await;
         *lock(&self.error) = written.as_ref().err().map(LakeError::to_string);
         written
+    }
+
+    /// Uses the reserve where the tables find no room, and takes it back once they were written.
+    async fn room(&self, error: Option<&LakeError>) {
+        let log = self.log.clone();
+        let change = match error {
+            Some(error) if error.is_full() => tokio::task::spawn_blocking(move || log.spend_reserve()),
+            None if log.reserve_is_spent() => tokio::task::spawn_blocking(move || log.restore_reserve()),
+            _ => return,
+        };
+        // It cannot fail but by a panic, and then the next write tries again.
+        let _ = change.await;
     }
 
     async fn write_and_publish(&self, writer: &mut Writer) -> Result<(), LakeError> {
         writer.write(self.clock.now_micros()).await?;
         // Before the log may let the frames go: a snapshot that finds them gone must find this.
-        *lock(&self.published) = Arc::new(writer.publish());
+        self.publish(writer);
         let next = writer.next().to_string();
         self.store.put(&self.next_path, next.into()).await.map_err(LakeError::Next)?;
         self.log.passed(GROUP, writer.next());
         Ok(())
+    }
+
+    fn publish(&self, writer: &Writer) {
+        let before = std::mem::replace(&mut *lock(&self.published), Arc::new(writer.publish()));
+        let mut shown = lock(&self.shown);
+        shown.retain(|shown| shown.strong_count() > 0);
+        shown.push(Arc::downgrade(&before));
     }
 
     /// All tables and what the log holds beyond them, as of one moment.
@@ -260,15 +376,15 @@ impl Lake {
     }
 }
 
-/// The position stored after the last flush; 0 where there is none.
-async fn stored_next(store: &Arc<dyn ObjectStore>, path: &Path) -> Result<u64, LakeError> {
+/// A number that is stored in a file of its own; 0 where there is none.
+async fn number(store: &Arc<dyn ObjectStore>, path: &Path) -> Result<u64, LakeError> {
     let stored = match store.get(path).await {
         Ok(stored) => stored.bytes().await.map_err(LakeError::Next)?,
         Err(object_store::Error::NotFound { .. }) => return Ok(0),
         Err(error) => return Err(LakeError::Next(error)),
     };
     let text = std::str::from_utf8(&stored).unwrap_or("");
-    text.parse().map_err(|_| LakeError::Root(format!("`{path}` does not hold the writer's position but `{text}`")))
+    text.parse().map_err(|_| LakeError::Root(format!("`{path}` does not hold a position of the log but `{text}`")))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

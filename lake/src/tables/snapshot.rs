@@ -28,6 +28,8 @@ pub struct TableSnapshot {
     pub state: TableState,
     /// In log order, with the table's columns; no row of it is in the files.
     pub tail: Vec<RecordBatch>,
+    /// While this lives, an erasure does not delete the files.
+    _published: Arc<Published>,
 }
 
 impl Snapshot {
@@ -50,6 +52,11 @@ impl Snapshot {
         Ok(Snapshot { published, frames })
     }
 
+    /// Every row below this offset is in the tables.
+    pub(crate) fn next(&self) -> u64 {
+        self.published.next
+    }
+
     /// A table of `schemas::TABLES` by name.
     pub fn table(&self, name: &str) -> Option<TableSnapshot> {
         let index = self.published.tables.iter().position(|t| t.table.name == name)?;
@@ -58,6 +65,6 @@ impl Snapshot {
             let (table, batch) = rows(&frame.payload)?;
             (table == index && frame.offset as i64 > state.position).then(|| batch.clone())
         });
-        Some(TableSnapshot { tail: tail.collect(), state })
+        Some(TableSnapshot { tail: tail.collect(), state, _published: self.published.clone() })
     }
 }

@@ -32,6 +32,11 @@ impl Writer {
         Writer { tables, next, pending: Vec::new(), pending_bytes: 0, since: 0, not_before: i64::MIN }
     }
 
+    /// The table of this place in `schemas::TABLES`.
+    pub(crate) fn table(&mut self, index: usize) -> &mut TableState {
+        &mut self.tables[index]
+    }
+
     pub(crate) fn next(&self) -> u64 {
         self.next
     }
@@ -59,10 +64,14 @@ impl Writer {
         }
     }
 
-    pub(crate) fn due(&self, config: &LakeConfig, now: i64) -> bool {
-        let waited = now - self.since >= config.flush_secs as i64 * 1_000_000;
+    pub(crate) fn due(&self, config: &LakeConfig, now: i64, at_once: bool) -> bool {
+        let waited = at_once || now - self.since >= config.flush_secs as i64 * 1_000_000;
         let full = self.pending_bytes >= config.flush_bytes_max;
-        !self.pending.is_empty() && now >= self.not_before && (waited || full)
+        !self.pending.is_empty() && self.may_try(now) && (waited || full)
+    }
+
+    pub(crate) fn may_try(&self, now: i64) -> bool {
+        now >= self.not_before
     }
 
     pub(crate) fn wait_again(&mut self, now: i64) {

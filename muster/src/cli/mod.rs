@@ -8,18 +8,22 @@ mod config;
 mod demo;
 mod docs;
 mod draft;
+mod erase;
+mod hold;
 pub(crate) mod ingest;
 pub(crate) mod inventory;
 mod learn;
 mod normalize;
 mod orders;
 mod profile;
+mod quarantine;
 mod report;
 mod serve;
 pub(crate) mod sources;
-mod sql;
+pub(crate) mod sql;
 mod status;
 mod tokens;
+mod verify;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -82,6 +86,19 @@ enum Command {
     Learn(learn::Learn),
     /// What was received and where it went; how far each role is
     Status(status::Status),
+    /// Reconcile log, ledger and tables: every record accounted for exactly once, or what is missing
+    Verify(verify::Verify),
+    /// Records that could not become events: see why, drive them again
+    #[command(subcommand)]
+    Quarantine(quarantine::QuarantineCommand),
+    /// Keep the tables in order now: merge small files, delete what is too old, clear away what is replaced
+    Keep(verify::Keep),
+    /// Legal holds: rows that neither retention nor erasure touches
+    #[command(subcommand)]
+    Hold(hold::HoldCommand),
+    /// Erase a user from everything that names them
+    #[command(subcommand)]
+    Erase(erase::EraseCommand),
     /// Bearer tokens: who may call the server
     #[command(subcommand)]
     Tokens(tokens::TokensCommand),
@@ -150,6 +167,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
             Command::Orders(command) => orders::run(&command, config).await,
             Command::Learn(command) => learn::run(&command, config).await,
             Command::Status(command) => status::run(&command, config).await,
+            Command::Verify(command) => verify::run(&command, config).await,
+            Command::Quarantine(command) => quarantine::run(&command, config).await,
+            Command::Keep(command) => verify::keep(&command, config).await,
+            Command::Hold(command) => hold::run(&command, config).await,
+            Command::Erase(command) => erase::run(&command, config).await,
             _ => unreachable!("handled above"),
         }
     });

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::Value;
 
+use super::ingest::load_sources;
 use super::sql::Tenant;
 use crate::client::Access;
 use crate::config::Config;
@@ -24,7 +25,7 @@ pub(crate) async fn run(command: &Status, config: Config) -> Result<ExitCode> {
     let access = Access::open(config, tenant).await?;
     let status = match &access {
         Access::Server(client) => client.get("/v1/status").await,
-        Access::Folder(store) => store.status(tenant).await,
+        Access::Folder(store) => store.status(tenant, &load_sources(&store.config)?).await,
     }?;
     let serving = matches!(access, Access::Server(_));
     match command.format {
@@ -46,6 +47,9 @@ fn text(status: &Value, serving: bool) -> String {
     );
     text.push_str(&ledger(&rows(&status["ledger"])));
     text.push_str(&format!("\nlog: frames {} to {}\n", status["log"]["first"], status["log"]["end"]));
+    if status["log"]["disk_full"] == true {
+        text.push_str("THE DISK IS FULL: appends are refused until the tables are written and segments have gone\n");
+    }
     for (role, state) in status["roles"].as_object().into_iter().flatten() {
         text.push_str(&format!("{role:>10}: {} frames behind", state["behind"]));
         if let Some(error) = state["error"].as_str() {
@@ -56,6 +60,8 @@ fn text(status: &Value, serving: bool) -> String {
     for poll in rows(&status["inventory"]) {
         text.push_str(&format!("\ninventory {}\n", poll_line(&poll)));
     }
+    text.push_str(&gaps(&rows(&status["gaps"])));
+    text.push_str(&keeping(&status["keeping"]));
     text.push_str(&sources(&status["sources"]));
     text.push_str(&tokens(&status["tokens"]));
     for (title, name, columns) in
@@ -69,6 +75,56 @@ fn text(status: &Value, serving: bool) -> String {
         }
     }
     text.push_str(&precision(&rows(&status["precision"])));
+    text
+}
+
+/// What should have come and did not.
+fn gaps(gaps: &[Value]) -> String {
+    let text = |gap: &Value, key: &str| gap[key].as_str().unwrap_or("").to_owned();
+    let line = |gap: &Value| match gap["gap"].as_str() {
+        Some("silent") => {
+            let since =
+                gap["silent_minutes"].as_i64().map_or("ever".to_owned(), |minutes| format!("{minutes} minutes"));
+            let (limit, by) = (&gap["limit_minutes"], text(gap, "by"));
+            format!(
+                "GAP {} {}: nothing for {since}, {by} limit {limit} minutes\n",
+                text(gap, "door"),
+                text(gap, "source")
+            )
+        }
+        _ => format!(
+            "GAP {} {}: {} numbers missing between {} and {}\n",
+            text(gap, "source"),
+            text(gap, "within"),
+            gap["missing"],
+            gap["first"],
+            gap["last"]
+        ),
+    };
+    gaps.iter().map(line).collect()
+}
+
+/// What is being kept in order, and whether it works.
+fn keeping(keeping: &Value) -> String {
+    if !keeping.is_object() {
+        return String::new();
+    }
+    let count = |key: &str| grouped(keeping["total"][key].as_i64().unwrap_or(0));
+    let mut text = format!(
+        "keeping: {} files merged into {}, {} rows expired, {} files cleared away, {} holds",
+        count("merged_files"),
+        count("merged_into"),
+        count("removed_rows"),
+        count("vacuumed_files"),
+        keeping["holds"]
+    );
+    if let Some(running) = keeping["running"].as_str() {
+        text.push_str(&format!("; now: {running}"));
+    }
+    if let Some(error) = keeping["error"].as_str() {
+        text.push_str(&format!("; FAILING: {error}"));
+    }
+    text.push('\n');
     text
 }
 

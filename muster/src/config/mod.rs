@@ -36,11 +36,14 @@ pub(crate) struct Config {
 pub(crate) struct DataConfig {
     /// Folder of the log, the lake, the detectors' snapshots, keys and tokens. Made if it does not exist.
     pub(crate) folder: PathBuf,
+    /// So much of the disk is kept free, so that a full disk never keeps the tables from being written, which is what makes
+    /// room in the log. 0: none.
+    pub(crate) reserve_bytes: u64,
 }
 
 impl Default for DataConfig {
     fn default() -> Self {
-        DataConfig { folder: "muster-data".into() }
+        DataConfig { folder: "muster-data".into(), reserve_bytes: 16 << 20 }
     }
 }
 

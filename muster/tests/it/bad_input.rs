@@ -104,7 +104,8 @@ async fn a_token_does_only_what_its_verbs_say_and_only_in_its_tenant() {
 async fn needs_a_small_file_system() {
     let folder = std::path::PathBuf::from(std::env::var("MUSTER_SMALL_FOLDER").expect("names a small file system"));
     let data = folder.join("data");
-    let mut server = Server::start(&data);
+    let reserve = [("MUSTER__DATA__RESERVE_BYTES", "4194304"), ("MUSTER__LAKE__FLUSH_SECS", "3600")];
+    let mut server = Server::start_with(&data, &reserve);
     let token = server.token.take().expect("a first start shows a token");
     let ballast = folder.join("ballast");
     std::fs::write(&ballast, vec![0; 8 << 20]).expect("there is room at first");

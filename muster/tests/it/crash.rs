@@ -1,11 +1,17 @@
-//! `kill -9` at random moments under load: each acknowledged event is in SQL exactly once, each other at most once.
+//! `kill -9` at random moments under mixed load: each acknowledged event is in SQL exactly once, each other at most once,
+//! and log, ledger and tables agree. While writers post, tables are written, merged and cleared away, quarantined records
+//! are driven again, and questions are asked. `MUSTER_KILLS` and `MUSTER_SEED` make more of it, and other moments.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::server::{Server, envoy_record};
+use crate::server::{MUSTER, Server, envoy_record};
+use crate::verdicts::muster;
 
+/// Unless `MUSTER_KILLS` says otherwise.
 const KILLS: u64 = 50;
 const WRITERS: u64 = 4;
 const RECORDS_A_POST: u64 = 20;
@@ -13,11 +19,13 @@ const RECORDS_A_POST: u64 = 20;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_kills_lose_nothing_and_double_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut chance = Chance(0x5eed);
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let (kills, seed) = (number("MUSTER_KILLS").unwrap_or(KILLS), number("MUSTER_SEED").unwrap_or(0x5eed));
+    let mut chance = Chance(seed);
     let (sent, acknowledged) = (Arc::new(Mutex::new(HashSet::new())), Arc::new(Mutex::new(HashSet::new())));
     let mut token = String::new();
-    for round in 0..KILLS {
-        let mut server = Server::start(folder.path());
+    for round in 0..kills {
+        let mut server = Server::start_with(folder.path(), &[("MUSTER__LAKE__FLUSH_SECS", "1")]);
         if let Some(first) = server.token.take() {
             token = first;
         }
@@ -29,9 +37,12 @@ async fn fifty_kills_lose_nothing_and_double_nothing() {
             })
             .collect();
         // The moment of the kill is what is random here: some while starting to write, some deep in a flush.
-        let moment = Duration::from_millis(chance.below(250));
+        let moment = Duration::from_millis(chance.below(if round % 5 == 0 { 2_000 } else { 250 }));
+        let others = [&["keep"][..], &["quarantine", "redrive"], &["sql", "SELECT count(*) FROM events"]];
+        let mut others = others.map(|arguments| command(folder.path(), arguments));
         tokio::time::timeout(moment, std::future::pending::<()>()).await.expect_err("only the timeout ends it");
         server.kill();
+        others.iter_mut().for_each(|child| drop(child.wait()));
         for writer in writers {
             writer.await.expect("a writer ends when the server is gone");
         }
@@ -39,7 +50,9 @@ async fn fifty_kills_lose_nothing_and_double_nothing() {
 
     let server = Server::start(folder.path());
     let ledger = server.sql(&token, LEDGER).await;
-    let rows = server.sql(&token, "SELECT source_event_id AS id, count(*) AS n FROM events GROUP BY 1").await;
+    let rows = server
+        .sql(&token, "SELECT source_event_id AS id, count(*) AS n FROM events WHERE source = 'envoy' GROUP BY 1")
+        .await;
     let found: HashMap<String, i64> = rows
         .iter()
         .map(|row| (row["id"].as_str().expect("an id").to_owned(), row["n"].as_i64().expect("a count")))
@@ -54,10 +67,24 @@ async fn fifty_kills_lose_nothing_and_double_nothing() {
         assert_eq!(*count, 1, "{id} is there {count} times");
     }
     assert_eq!(ledger[0]["mapped"].as_i64(), Some(found.len() as i64), "the ledger counts what is there");
-    eprintln!("{KILLS} kills: {} sent, {} acknowledged, {} stored", sent.len(), acknowledged.len(), found.len());
+    let (fine, text) = muster(folder.path(), &["verify"]);
+    assert!(fine, "{text}");
+    eprintln!(
+        "{kills} kills: {} sent, {} acknowledged, {} stored\n{text}",
+        sent.len(),
+        acknowledged.len(),
+        found.len()
+    );
 }
 
-const LEDGER: &str = "SELECT sum(mapped) AS mapped FROM ingest_ledger";
+/// Work beside the writers, which ends with the server.
+fn command(folder: &Path, arguments: &[&str]) -> Child {
+    let mut command = Command::new(MUSTER);
+    command.arg("--data").arg(folder).args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().expect("muster runs")
+}
+
+const LEDGER: &str = "SELECT sum(mapped) AS mapped FROM ingest_ledger WHERE source = 'envoy'";
 
 type Ids = Arc<Mutex<HashSet<String>>>;
 
@@ -68,7 +95,8 @@ async fn write(url: String, token: String, writer: u64, sent: Ids, acknowledged:
         let ids: Vec<String> = (0..RECORDS_A_POST).map(|i| format!("{writer}-{batch}-{i}")).collect();
         let lines: Vec<String> =
             ids.iter().map(|id| envoy_record(id, &format!("agent-{}", writer % 7), "/invoices/1")).collect();
-        let body = lines.join("\n");
+        // A line that is no record goes to quarantine, and stays there.
+        let body = format!("{}\nno record {writer} {batch}", lines.join("\n"));
         sent.lock().expect("is free").extend(ids.iter().cloned());
         for _ in 0..1 + batch % 2 {
             let post = http.post(format!("{url}/v1/ingest/envoy")).bearer_auth(&token).body(body.clone());

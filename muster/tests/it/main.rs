@@ -12,6 +12,7 @@ mod crash;
 mod ends;
 mod gateways;
 mod inventory;
+mod keeping;
 mod learn;
 mod metrics;
 mod profile;
