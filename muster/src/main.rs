@@ -22,9 +22,6 @@ mod server;
 mod tokens;
 mod verdict;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> std::process::ExitCode {
     cli::main()
 }

@@ -16,10 +16,6 @@ use std::time::Duration;
 use benches::measure::thread_time;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 
-/// As in the program itself.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 type Group<'a> = BenchmarkGroup<'a, WallTime>;
 
 /// A group whose figures are per record: few samples, because each is thousands of records.
