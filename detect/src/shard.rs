@@ -88,13 +88,17 @@ impl Shard {
     fn row(&mut self, around: &Surroundings, row: &Row, found: &mut Found) {
         let Surroundings { config, keyed, tenants, new_tenant, .. } = *around;
         let (events, at) = (row.events, row.at);
+        let tenant = tenants.get(&row.tenant);
+        // The name is needed for a tenant that is new.
+        let new = || tenant.map_or_else(|| Pending::new(events.tenant.value(at)), |_| Pending::of_known());
+        self.pending.entry(row.tenant).or_insert_with(new);
         if !self.agents.contains_key(&row.agent) {
             self.admit(config, row);
         }
         let Shard { agents, symbols, pending, holding, due, buffers, .. } = self;
         let agent = agents.get_mut(&row.agent).expect("the agent was admitted");
-        let pending = pending.entry(row.tenant).or_insert_with(|| Pending::new(events.tenant.value(at)));
-        let tenant = tenants.get(&row.tenant).unwrap_or(new_tenant);
+        let pending = pending.get_mut(&row.tenant).expect("it is there");
+        let tenant = tenant.unwrap_or(new_tenant);
         if let Some(name) = text(events.agent_name, at) {
             agent.call_it(name);
         }
@@ -124,8 +128,6 @@ impl Shard {
         if self.agents.len() >= config.agents_max.div_ceil(SHARDS).max(1) {
             self.make_room(config);
         }
-        let name = row.events.tenant.value(row.at);
-        let pending = self.pending.entry(row.tenant).or_insert_with(|| Pending::new(name));
         let agent = match self.cold.take(row.agent) {
             Some(agent) => {
                 if !agent.held.is_empty() && !self.holding.contains(&row.agent) {
@@ -134,6 +136,7 @@ impl Shard {
                 agent
             }
             None => {
+                let pending = self.pending.entry(row.tenant).or_insert_with(Pending::of_known);
                 pending.join(config, 0, String::new(), Vec::new());
                 Agent::new(row.agent, row.tenant, row.time)
             }

@@ -204,7 +204,7 @@ impl Tenant {
         time: i64,
         keys: &mut Vec<Keys>,
     ) -> usize {
-        let Pending { moves, calls, sessions, ended, scores, odd, notes, .. } = pending;
+        let Pending { tenant, moves, calls, sessions, ended, scores, odd, notes } = pending;
         let ended = std::mem::take(ended);
         let before = self.groups();
         for next in moves.drain(..) {
@@ -235,6 +235,8 @@ impl Tenant {
         self.tails.iter_mut().zip(silent).for_each(|(tail, sessions)| tail.add_many(0.0, sessions));
         self.unsettled |= ended > 0;
         self.shared.fold(notes, config, time);
+        // It is known from here on.
+        tenant.clear();
         calls.clear();
         calls.shrink_to(CALLS_KEPT);
         self.groups() - before

@@ -211,11 +211,16 @@ fn a_flood_of_agents_does_not_push_out_the_known_ones() {
 fn an_agent_that_had_to_make_room_comes_back_with_its_history() {
     let config = Config { agents_max: 64 * 2, ..Config::default() };
     let mut engine = Engine::new(&config);
-    feed(&mut engine, &steps(fleet(400, 7, 3), HOUR), 1000);
-    assert!(engine.agents() <= 128 && engine.cold_agents().0 > 200, "{:?}", engine.cold_agents());
+    // One after the other works for five days.
+    let sessions = (0..3_000).map(|i| {
+        let time = START + i / 10 * 5 * DAY + i % 10 * 11 * HOUR;
+        row(&format!("agent-{}", i / 10), time, ("invoices.list", "read", Some("invoices")))
+    });
+    feed(&mut engine, &steps(sessions.collect(), 5 * HOUR), 1000);
+    assert!(engine.agents() <= 128 && engine.cold_agents().0 > 150, "{:?}", engine.cold_agents());
     let mut engine = Engine::restore(&config, &engine.snapshot()).expect("its own snapshot");
-    for agent in [0, 150, 399].map(|number| format!("agent-{number}")) {
-        let hijack = row(&agent, START + 8 * DAY, ("payroll.export", "export", Some("s3/elsewhere")));
+    for agent in [0, 150, 299].map(|number| format!("agent-{number}")) {
+        let hijack = row(&agent, START + 1_600 * DAY, ("payroll.export", "export", Some("s3/elsewhere")));
         let alerts = feed(&mut engine, &steps(vec![hijack], HOUR), 1);
         let known = |alert: &&AlertRow| alert.explanation.contains(&format!("days {agent} did "));
         assert!(alerts.iter().any(|alert| known(&alert)), "{agent}: {alerts:?}");
