@@ -21,7 +21,7 @@ pub struct Config {
     pub cold_agents_max: usize,
     /// Cohorts (owners, else sources) remembered, all tenants together; an agent of a later one is compared with its tenant only.
     pub cohorts_max: usize,
-    /// Names of actions and resources kept for explanations; past it a name is not shown, nothing else changes.
+    /// Names of actions kept for explanations; past it a name is not shown, nothing else changes.
     pub names_max: usize,
     /// Calls of ended sessions that wait for the next tick to join cohort and tenant history; past it they do not join.
     pub pending_calls_max: usize,

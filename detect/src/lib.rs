@@ -1,8 +1,8 @@
 //! Detection: pure functions over batches of events that turn them into alerts.
 //!
 //! ```text
-//! events ─▶ symbols ─▶ evidence (own → cohort → tenant) ─▶ detectors ─▶ threshold, warm-up, repeats ─▶ alerts
-//!                          ▲                                    tick: sessions that ended join cohort and tenant
+//! events ─▶ rows ─▶ evidence (own → cohort → tenant) ─▶ detectors ─▶ threshold, warm-up, repeats ─▶ alerts
+//!                       ▲                                    tick: sessions that ended join cohort and tenant
 //! ```
 //! Promises: the same rows and ticks in the same order give the same alerts, with the same ids, for every cut into
 //! batches and every restart from a [snapshot](Engine::snapshot); every table has a stated limit.
