@@ -224,7 +224,7 @@ impl Rhythm {
 impl Small {
     fn new(value: f32) -> Small {
         // Half of what is cut off is added: rounded.
-        Small((value.to_bits() + 0x8000 >> 16) as u16)
+        Small(((value.to_bits() + 0x8000) >> 16) as u16)
     }
 
     fn get(self) -> f32 {

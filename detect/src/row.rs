@@ -220,9 +220,13 @@ impl Row<'_> {
         let ids = text(events.resource_id, at).unwrap_or_default();
         let several = effect != "read" && ids.contains(',');
         let (mut words, mut name) = (String::new(), String::new());
-        let ids = ids.split(if several { ',' } else { '\0' }).take(RESOURCES_MAX);
-        ids.filter_map(|id| resource_name(events, at, id, effect, &mut words, &mut name).then(|| name.clone()))
-            .collect()
+        let mut names = Vec::new();
+        for id in ids.split(if several { ',' } else { '\0' }).take(RESOURCES_MAX) {
+            if resource_name(events, at, id, effect, &mut words, &mut name) {
+                names.push(name.clone());
+            }
+        }
+        names
     }
 }
 

@@ -163,8 +163,7 @@ impl Series {
 
     /// A window of 5 minutes, and maybe one of 10, ends `ahead` minutes after the current one begins.
     pub(crate) fn close(&mut self, factor: f32, ahead: i64, ten: bool) {
-        for at in 0..if ten { 2 } else { 1 } {
-            let minutes = HORIZONS[at].0;
+        for (at, (minutes, _)) in HORIZONS.into_iter().enumerate().take(if ten { 2 } else { 1 }) {
             let kept = (minutes + 1 - ahead).max(0) as usize;
             let total: u64 = self.minutes[..kept].iter().map(|amount| u64::from(*amount)).sum();
             if total > 0 {
