@@ -368,7 +368,11 @@ async fn target_secret(folder: &str, target: &str) -> Result<String, Outcome> {
         return Err(Outcome::Failed(format!("{} is larger than {SECRET_BYTES_MAX} bytes", path.display())));
     }
     let text = tokio::fs::read_to_string(&path).await.map_err(unreadable)?;
-    Ok(text.trim().to_owned())
+    match text.trim() {
+        // It may be being written just now.
+        "" => Err(Outcome::Retry(format!("{} is empty", path.display()), None)),
+        secret => Ok(secret.to_owned()),
+    }
 }
 
 fn percent_encoded(text: &str) -> String {

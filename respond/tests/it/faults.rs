@@ -6,6 +6,8 @@
 //! A new switch is one line in [`members`].
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use respond::Config;
 use respond::config::{Hidden, System};
@@ -67,15 +69,20 @@ pub(crate) fn keycloak(address: &str) -> Config {
 }
 
 pub(crate) fn rfc7009(address: &str) -> Config {
-    let folder = std::env::temp_dir().join("muster-rfc7009-tokens");
-    std::fs::create_dir_all(&folder).expect("a folder");
-    std::fs::write(folder.join("billing"), "refresh-token-1\n").expect("a file");
-    let folder = folder.to_string_lossy().into_owned();
+    // Written once: tests side by side read it.
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let folder = std::env::temp_dir().join(format!("muster-rfc7009-tokens-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join("billing"), "refresh-token-1\n").expect("a file");
+        folder
+    });
+    let folder = folder.to_string_lossy();
     let parameters = [
         ("revocation_url", "http://ADDRESS/revoke"),
         ("client_id", "billing"),
         ("token_type_hint", "refresh_token"),
-        ("tokens_folder", folder.as_str()),
+        ("tokens_folder", folder.as_ref()),
     ];
     system(address, "rfc7009", &parameters, "client_secret")
 }
