@@ -91,11 +91,12 @@ impl Engine {
         let around = Surroundings { config, keyed: *keyed, rules_digest, tenants, new_tenant, tell: scored.is_some() };
         let readers = if batch.num_rows() < PARALLEL_ROWS_MIN { &mut readers[..1] } else { readers };
         let mut found = Found::default();
-        let numbers: Vec<usize> = (0..batch.num_rows()).collect();
-        let mut rows: Vec<Row> = Vec::with_capacity(PART_ROWS.min(numbers.len()));
-        for part in numbers.chunks(PART_ROWS * readers.len()) {
+        let mut rows: Vec<Row> = Vec::with_capacity(PART_ROWS.min(batch.num_rows()));
+        for from in (0..batch.num_rows()).step_by(PART_ROWS * readers.len()) {
             rows.clear();
-            let parts = part.chunks(part.len().div_ceil(readers.len())).zip(readers.iter_mut());
+            let end = batch.num_rows().min(from + PART_ROWS * readers.len());
+            let each = (end - from).div_ceil(readers.len());
+            let parts = (from..end).step_by(each).map(|at| at..end.min(at + each)).zip(readers.iter_mut());
             let room = std::mem::take(&mut rows);
             let cut = side_by_side(parts.zip(once(room).chain(repeat_with(Vec::new))), |((part, reader), mut rows)| {
                 reader.read_all(around.config, around.keyed, &events, part, &mut rows);

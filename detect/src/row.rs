@@ -5,6 +5,7 @@
 //! every thread has for itself, no state, and never wrong, because the text itself is compared.
 
 use std::hint::black_box;
+use std::ops::Range;
 
 use arrow::array::{Array, StringArray, TimestampMicrosecondArray};
 use schemas::Events;
@@ -110,12 +111,12 @@ impl Reader {
         config: &Config,
         keyed: Keyed,
         events: &'a Events<'a>,
-        part: &[usize],
+        part: Range<usize>,
         rows: &mut Vec<Row<'a>>,
     ) {
-        warm(events, part);
-        let has_agent = part.iter().filter(|at| text(events.agent_id, **at).is_some());
-        rows.extend(has_agent.map(|at| self.read(config, keyed, events, *at)));
+        warm(events, &part);
+        let has_agent = part.filter(|at| text(events.agent_id, *at).is_some());
+        rows.extend(has_agent.map(|at| self.read(config, keyed, events, at)));
     }
 
     fn read<'a>(&mut self, config: &Config, keyed: Keyed, events: &'a Events<'a>, at: usize) -> Row<'a> {
@@ -124,9 +125,7 @@ impl Reader {
         let action = self.action(config, keyed, events.action.value(at));
         let mut call = Call { action: action.key, resources: [0; RESOURCES_MAX] };
         let mut sensitive = action.sensitive && action.known.is_none();
-        let ids = text(events.resource_id, at).unwrap_or_default();
-        let several = effect != "read" && ids.contains(',');
-        for (slot, id) in call.resources.iter_mut().zip(ids.split(if several { ',' } else { '\0' })) {
+        for (slot, id) in call.resources.iter_mut().zip(resource_ids(events, at, effect)) {
             if resource_name(events, at, id, effect, &mut self.words, &mut self.resource) {
                 let resource = self.resources.of(&self.resource, |name| Resource {
                     key: (keyed.of(Of::Resource, 0, name) as u32).max(1),
@@ -217,11 +216,8 @@ impl Row<'_> {
     /// What the call's resources are called.
     pub(crate) fn resources(&self) -> Vec<String> {
         let Row { events, at, effect, .. } = *self;
-        let ids = text(events.resource_id, at).unwrap_or_default();
-        let several = effect != "read" && ids.contains(',');
-        let (mut words, mut name) = (String::new(), String::new());
-        let mut names = Vec::new();
-        for id in ids.split(if several { ',' } else { '\0' }).take(RESOURCES_MAX) {
+        let (mut words, mut name, mut names) = (String::new(), String::new(), Vec::new());
+        for id in resource_ids(events, at, effect) {
             if resource_name(events, at, id, effect, &mut words, &mut name) {
                 names.push(name.clone());
             }
@@ -249,6 +245,13 @@ pub(crate) fn session_of_token(token: u64) -> u64 {
     mix(token, Of::Session as u64).max(1)
 }
 
+/// The ids of what a call was about: what is changed may be several, one empty where none is named.
+fn resource_ids<'a>(events: &'a Events, at: usize, effect: &str) -> impl Iterator<Item = &'a str> {
+    let ids = text(events.resource_id, at).unwrap_or_default();
+    let several = effect != "read" && ids.contains(',');
+    ids.split(if several { ',' } else { '\0' }).take(RESOURCES_MAX)
+}
+
 /// Writes what a call was about to `name`: service, kind and id, as far as they are known. False if none is. What is
 /// changed is told apart by its whole id (a payee, a recipient); what is read by its kind.
 fn resource_name(events: &Events, at: usize, id: &str, effect: &str, words: &mut String, name: &mut String) -> bool {
@@ -267,16 +270,15 @@ fn resource_name(events: &Events, at: usize, id: &str, effect: &str, words: &mut
 }
 
 /// Reads the columns of `part` one after the other, as memory likes it, before rows are read across all of them.
-fn warm(events: &Events, part: &[usize]) {
-    let (Some(first), Some(last)) = (part.first(), part.last()) else { return };
+fn warm(events: &Events, part: &Range<usize>) {
     let texts = |column: &StringArray| {
-        let offsets = &column.value_offsets()[*first..last + 2];
+        let offsets = &column.value_offsets()[part.start..=part.end];
         let bytes = &column.value_data()[offsets[0] as usize..offsets[offsets.len() - 1] as usize];
         let sum = offsets.iter().step_by(16).fold(0, |sum, offset| sum ^ *offset as u64);
         bytes.iter().step_by(64).fold(sum, |sum, byte| sum ^ u64::from(*byte))
     };
     let times = |column: &TimestampMicrosecondArray| {
-        column.values()[*first..=*last].iter().step_by(8).fold(0, |sum, time| sum ^ *time as u64)
+        column.values()[part.clone()].iter().step_by(8).fold(0, |sum, time| sum ^ *time as u64)
     };
     let Events { tenant, agent_id, action, effect, outcome, service, resource_type, resource_id, .. } = events;
     let Events { token_id, credential_id, session_id, source, event_id, src_ip, user_agent, .. } = events;

@@ -58,8 +58,10 @@ fn receiver<'a>(responder: &'a Responder, principal: &Principal) -> Result<&'a R
     responder.config.receivers.iter().find(own).ok_or_else(|| Problem(StatusCode::FORBIDDEN, missing()))
 }
 
-fn unknown() -> Problem {
-    Problem(StatusCode::NOT_FOUND, "this receiver has no stream with this `stream_id`".into())
+/// The receiver's stream, which must be the one that was asked for.
+fn named(stream: Option<Stream>, id: &str) -> Result<Stream, Problem> {
+    let unknown = || Problem(StatusCode::NOT_FOUND, "this receiver has no stream with this `stream_id`".into());
+    stream.filter(|stream| stream.stream_id == id).ok_or_else(unknown)
 }
 
 fn bad(why: impl Into<String>) -> Problem {
@@ -139,7 +141,7 @@ async fn read(
     let told = |stream: &Stream| stream.told(&responder.config.issuer, audience);
     let body = match stream_id {
         None => json!(stream.iter().map(told).collect::<Vec<_>>()),
-        Some(id) => told(&stream.filter(|stream| stream.stream_id == id).ok_or_else(unknown)?),
+        Some(id) => told(&named(stream, &id)?),
     };
     Ok(no_store(StatusCode::OK, body))
 }
@@ -170,7 +172,7 @@ async fn take(
     let Json(mut wanted) = body?;
     let id = wanted.stream_id.take().ok_or_else(|| bad("`stream_id` is missing"))?;
     let changed = change(responder.clone(), &principal, move |responder, before, told| {
-        let mut stream = before.filter(|stream| stream.stream_id == id).ok_or_else(unknown)?;
+        let mut stream = named(before, &id)?;
         stream.take(wanted, whole, &told, |url| url_problem(&responder.config, url)).map_err(bad)?;
         Ok(stream)
     });
@@ -186,7 +188,7 @@ async fn delete(
     let Query(Which { stream_id }) = which?;
     let id = stream_id.ok_or_else(|| bad("`stream_id` is missing"))?;
     change(responder, &principal, move |_, before, _| {
-        let mut stream = before.filter(|stream| stream.stream_id == id).ok_or_else(unknown)?;
+        let mut stream = named(before, &id)?;
         stream.deleted = true;
         Ok(stream)
     })
@@ -202,8 +204,7 @@ async fn status(
     receiver(&responder, &principal)?;
     let Query(Which { stream_id }) = which?;
     let id = stream_id.ok_or_else(|| bad("`stream_id` is missing"))?;
-    let stream = responder.stream(&principal.tenant, &principal.name);
-    let stream = stream.filter(|stream| stream.stream_id == id).ok_or_else(unknown)?;
+    let stream = named(responder.stream(&principal.tenant, &principal.name), &id)?;
     Ok(no_store(StatusCode::OK, stream.status_told()))
 }
 
@@ -222,7 +223,7 @@ async fn set_status(
     receiver(&responder, &principal)?;
     let Json(NewStatus { stream_id, status, reason }) = body?;
     let changed = change(responder, &principal, move |_, before, _| {
-        let mut stream = before.filter(|stream| stream.stream_id == stream_id).ok_or_else(unknown)?;
+        let mut stream = named(before, &stream_id)?;
         stream.set_status(status, reason);
         Ok(stream)
     });
@@ -246,7 +247,7 @@ async fn verify(
         return Err(bad(format!("`state`: at most {STATE_BYTES_MAX} bytes")));
     }
     change(responder, &principal, move |responder, before, _| {
-        let mut stream = before.filter(|stream| stream.stream_id == stream_id).ok_or_else(unknown)?;
+        let mut stream = named(before, &stream_id)?;
         if !stream.verify(state, responder.clock.now_micros()) {
             let why = "`min_verification_interval` has not passed since the last one";
             return Err(Problem(StatusCode::TOO_MANY_REQUESTS, why.into()));
