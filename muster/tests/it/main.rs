@@ -19,4 +19,5 @@ mod profile;
 mod server;
 mod shape;
 mod sources;
+mod unattended;
 mod verdicts;
