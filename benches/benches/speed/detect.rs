@@ -37,15 +37,14 @@ pub(crate) fn bench(criterion: &mut Criterion) {
             span_secs: SPAN_SECS,
             ..Spec::default()
         };
-        let pieces = mapping::pieces(spec, BATCH_ROWS);
-        let batches: Vec<RecordBatch> = mapping::mapped(&pieces, &sources).collect();
-        if std::env::var_os("DUMP").is_some() {
-            let f = std::fs::File::create(format!("/tmp/batches-{uniform}.arrow")).unwrap();
-            let mut w = arrow::ipc::writer::FileWriter::try_new(f, &batches[0].schema()).unwrap();
-            batches.iter().for_each(|b| w.write(b).unwrap());
-            w.finish().unwrap();
-            continue;
-        }
+        // Records come to the detectors from other threads: what is left in those threads' memory is not in the way of the agents'.
+        let make = || {
+            let pieces = mapping::pieces(spec, BATCH_ROWS);
+            let batches: Vec<RecordBatch> = mapping::mapped(&pieces, &sources).collect();
+            (pieces, batches)
+        };
+        let made = std::thread::scope(|scope| scope.spawn(make).join());
+        let (pieces, batches) = made.expect("records are made and mapped");
         let mut week = Week { batches, engine: Engine::new(&Config::default()), day: 0 };
         (0..DAYS_BEFORE).for_each(|_| _ = week.next_day());
         let skew = if uniform { "alike" } else { "skewed" };
