@@ -2,12 +2,14 @@
 //! the vendor's JSON to alerts; and the snapshot of what they learned. Floor: the same events counted by agent and action in a hash map.
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{Cursor, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::TimestampMicrosecondType;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
 use benches::measure::thread_time;
 use benches::workload::{Source, Spec};
 use criterion::Criterion;
@@ -37,14 +39,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
             span_secs: SPAN_SECS,
             ..Spec::default()
         };
-        // Records come to the detectors from other threads: what is left in those threads' memory is not in the way of the agents'.
-        let make = || {
-            let pieces = mapping::pieces(spec, BATCH_ROWS);
-            let batches: Vec<RecordBatch> = mapping::mapped(&pieces, &sources).collect();
-            (pieces, batches)
-        };
-        let made = std::thread::scope(|scope| scope.spawn(make).join());
-        let (pieces, batches) = made.expect("records are made and mapped");
+        let pieces = mapping::pieces(spec, BATCH_ROWS);
+        let batches = mapping::mapped(&pieces, &sources).map(|batch| framed(&batch)).collect();
         let mut week = Week { batches, engine: Engine::new(&Config::default()), day: 0 };
         (0..DAYS_BEFORE).for_each(|_| _ = week.next_day());
         let skew = if uniform { "alike" } else { "skewed" };
@@ -115,6 +111,15 @@ impl Week {
         let received = Events::new(batch).expect("rows of events").time;
         self.engine.tick(received.value(received.len() - 1), &mut alerts);
     }
+}
+
+/// The batch as it comes out of a frame of the log: its columns lie in one buffer.
+fn framed(batch: &RecordBatch) -> RecordBatch {
+    let mut bytes = Vec::new();
+    let mut writer = StreamWriter::try_new(&mut bytes, &batch.schema()).expect("the schema can be written");
+    writer.write(batch).and_then(|()| writer.finish()).expect("memory can be written to");
+    let mut reader = StreamReader::try_new(Cursor::new(bytes), None).expect("it was written just now");
+    reader.next().expect("there is one batch").expect("it was written just now")
 }
 
 fn later(batch: &RecordBatch, by: i64) -> RecordBatch {
