@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use ingest::inventory::Inventory;
 use ingest::{InForce, Ingest, Sources};
 use lake::clock::Clock;
-use lake::files::{Disk, Files};
+use lake::files::{Disk, Files, Whole};
 use lake::log::{Group, Log, LogConfig, LogError};
 use lake::tables::Lake;
 use query::Query;
@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::cli::ingest::{load_catalogue, load_registry, load_sources};
-use crate::config::{Config, resolve_secrets};
+use crate::config::{self, Config, resolve_secrets};
 use crate::detection::{self, Detection};
 use crate::gaps;
 use crate::metrics::Metrics;
@@ -44,6 +44,8 @@ pub(crate) struct Store {
     pub(crate) lake: Arc<Lake>,
     pub(crate) query: Arc<Query>,
     pub(crate) files: Arc<dyn Files>,
+    /// The detectors' memory, where the lake is.
+    pub(crate) snapshot: Whole,
     key: [u8; KEY_BYTES],
     /// Held while the process lives: two processes on one folder would both own the log.
     _lock: File,
@@ -88,12 +90,10 @@ impl Store {
         tracing::info!(?recovery, "the log is open");
         let (keeper, reserve, bytes) = (log.clone(), folder.join(RESERVE), config.data.reserve_bytes);
         tokio::task::spawn_blocking(move || keeper.keep_reserve(reserve, bytes)).await?;
-        let lake =
-            Lake::open_folder(files.clone(), folder.join("lake"), log.clone(), clock.clone(), config.lake.clone())
-                .await?;
-        let query = Query::new(lake.clone(), clock.clone(), config.query.clone())?;
         let key = installation_key(&folder)?;
-        Ok(Store { config, clock, log, lake, query, files, key, _lock: lock })
+        let (lake, snapshot) = open_lake(&config, &key, &files, &log, &clock).await?;
+        let query = Query::new(lake.clone(), clock.clone(), config.query.clone())?;
+        Ok(Store { config, clock, log, lake, query, files, snapshot, key, _lock: lock })
     }
 
     /// The detectors' configuration, with the key of this installation.
@@ -117,6 +117,26 @@ impl Store {
             "inventory": self.query.sql(tenant, POLLS).await?.rows_as::<Value>()?,
         }))
     }
+}
+
+/// The lake, and beside it what the detectors remember: in the data folder, or in the bucket that the configuration names.
+async fn open_lake(
+    config: &Config,
+    key: &[u8; KEY_BYTES],
+    files: &Arc<dyn Files>,
+    log: &Arc<Log>,
+    clock: &Clock,
+) -> Result<(Arc<Lake>, Whole)> {
+    let (folder, lake, log) = (&config.data.folder, config.lake.clone(), log.clone());
+    let Some(bucket) = config::bucket(&config.lake)? else {
+        let memory = Whole::in_folder(files.clone(), folder.join(detection::FOLDER), detection::SNAPSHOT, clock.clone());
+        return Ok((Lake::open_folder(files.clone(), folder.join("lake"), log, clock.clone(), lake).await?, memory));
+    };
+    let owner = schemas::id::digest([&b"owner of a lake"[..], key]);
+    let lake = Lake::open_bucket(&bucket, &owner, log, clock.clone(), lake).await;
+    let lake = lake.with_context(|| format!("the lake in {bucket} cannot be opened"))?;
+    let memory = Whole::in_bucket(&bucket, &format!("{}/{}", detection::FOLDER, detection::SNAPSHOT));
+    Ok((lake, memory))
 }
 
 impl Drop for Store {
@@ -156,8 +176,8 @@ impl Node {
         let taught = tokio::task::spawn_blocking(move || remembering.remember()).await??;
         tracing::info!(taught, "what was said of tokens is learned again from the log");
         let detect = store.detect_config(catalogue);
-        let (folder, budget) = (folder.join(detection::FOLDER), config.respond.alerts_day_max);
-        let detection = Detection::open(log.clone(), files.clone(), folder, &detect, budget)?;
+        let budget = config.respond.alerts_day_max;
+        let detection = Detection::open(log.clone(), store.snapshot.clone(), &detect, budget).await?;
 
         let (stop, _) = watch::channel(false);
         let (failed, failure) = watch::channel(None);

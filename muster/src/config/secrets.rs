@@ -1,6 +1,8 @@
 //! Secrets come from a file or the environment, never from the configuration itself: here they are fetched.
 
 use anyhow::{Context, Result};
+use lake::files::Bucket;
+use lake::tables::LakeConfig;
 use respond::config::Hidden;
 use respond::webhook::Secret;
 
@@ -40,6 +42,17 @@ pub(crate) fn resolve(config: &respond::Config) -> Result<respond::Config> {
         drill.credential = text.map(|text| Hidden::new(&text));
     }
     Ok(config)
+}
+
+/// The bucket that the lake is in, if it is in one, with its key or what the environment says of one.
+pub(crate) fn bucket(config: &LakeConfig) -> Result<Option<Bucket>> {
+    let Some(url) = &config.url else { return Ok(None) };
+    let place = (&config.s3.secret_access_key_file, &config.s3.secret_access_key_env);
+    let secret = read(place).context("the secret of the lake's key")?;
+    #[expect(clippy::disallowed_methods, reason = "the usual place of credentials for a bucket")]
+    let variables = std::env::vars_os().filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
+    let bucket = Bucket::new(url, &config.s3, secret.as_deref(), variables);
+    bucket.map(Some).map_err(|error| anyhow::anyhow!("the lake's bucket {url}: {error}"))
 }
 
 /// What a file or else a variable holds; nothing where neither is named.
