@@ -127,7 +127,9 @@ async fn not_reached(node: &Node, ids: &[String], erasure: &Erasure) -> Result<V
         }
     }
     if let Some(url) = &node.config.lake.url {
-        places.push(format!("older versions of deleted objects, where versioning or a lock is on for the bucket of {url}"));
+        places.push(format!(
+            "older versions of deleted objects, where versioning or a lock is on for the bucket of {url}"
+        ));
     }
     if node.ingest.tokens().entries > 0 {
         places.push(format!(

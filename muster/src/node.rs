@@ -34,6 +34,10 @@ use crate::tokens::write_private;
 const CONTROL_SEGMENT_BYTES_MAX: u64 = 4 << 20;
 /// The file that keeps room on the disk.
 const RESERVE: &str = "reserve";
+/// What stands there for the data folder itself.
+const IN_FOLDER: &str = "the data folder";
+/// The file that says where the lake is.
+const PLACE: &str = "lake.place";
 const KEY_BYTES: usize = 32;
 
 /// The data folder, opened and held: log, tables, SQL. Enough for questions; nothing runs in it.
@@ -128,8 +132,10 @@ async fn open_lake(
     clock: &Clock,
 ) -> Result<(Arc<Lake>, Whole)> {
     let (folder, lake, log) = (&config.data.folder, config.lake.clone(), log.clone());
+    stay_in_place(folder, config.lake.url.as_deref().unwrap_or(IN_FOLDER))?;
     let Some(bucket) = config::bucket(&config.lake)? else {
-        let memory = Whole::in_folder(files.clone(), folder.join(detection::FOLDER), detection::SNAPSHOT, clock.clone());
+        let memory =
+            Whole::in_folder(files.clone(), folder.join(detection::FOLDER), detection::SNAPSHOT, clock.clone());
         return Ok((Lake::open_folder(files.clone(), folder.join("lake"), log, clock.clone(), lake).await?, memory));
     };
     let owner = schemas::id::digest([&b"owner of a lake"[..], key]);
@@ -137,6 +143,30 @@ async fn open_lake(
     let lake = lake.with_context(|| format!("the lake in {bucket} cannot be opened"))?;
     let memory = Whole::in_bucket(&bucket, &format!("{}/{}", detection::FOLDER, detection::SNAPSHOT));
     Ok((lake, memory))
+}
+
+/// What the log has let go is in the lake that it was written to: another lake would never get it. So the data folder knows
+/// where its lake is.
+fn stay_in_place(folder: &Path, wanted: &str) -> Result<()> {
+    let path = folder.join(PLACE);
+    let known = match std::fs::read_to_string(&path) {
+        Ok(known) => Some(known),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // A version before this file had one place only.
+            folder.join("lake").exists().then(|| IN_FOLDER.to_owned())
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    match known.as_deref().map(str::trim) {
+        Some(known) if known == wanted => Ok(()),
+        Some(known) => bail!(
+            "the lake of {} is in {known}, but the configuration says {wanted}: what the log has let go would be missing \
+             there. Copy it (docs/object-store.md), then write the new place into {}",
+            folder.display(),
+            path.display()
+        ),
+        None => std::fs::write(&path, wanted).with_context(|| format!("cannot write {}", path.display())),
+    }
 }
 
 impl Drop for Store {

@@ -136,6 +136,11 @@ impl Bucket {
         let store = LimitStore::new(built.map_err(|error| error.to_string())?, config.requests_max);
         Ok(Bucket { store: Arc::new(PrefixStore::new(store, prefix)), url: url.to_owned() })
     }
+
+    /// Its objects, by their paths below the place of the lake.
+    pub fn store(&self) -> Arc<dyn ObjectStore> {
+        self.store.clone()
+    }
 }
 
 impl std::fmt::Display for Bucket {

@@ -16,6 +16,7 @@ mod keeping;
 mod learn;
 mod metrics;
 mod profile;
+mod s3;
 mod server;
 mod shape;
 mod sources;
