@@ -49,7 +49,7 @@ pub(crate) fn bucket(config: &LakeConfig) -> Result<Option<Bucket>> {
     let Some(url) = &config.url else { return Ok(None) };
     let place = (&config.s3.secret_access_key_file, &config.s3.secret_access_key_env);
     let secret = read(place).context("the secret of the lake's key")?;
-    #[expect(clippy::disallowed_methods, reason = "the usual place of credentials for a bucket")]
+    // The usual place of credentials for a bucket.
     let variables =
         std::env::vars_os().filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
     let bucket = Bucket::new(url, &config.s3, secret.as_deref(), variables);
