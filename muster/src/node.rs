@@ -5,12 +5,13 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use ingest::inventory::Inventory;
+use ingest::kafka::DoorStatus;
 use ingest::{InForce, Ingest, Sources};
 use lake::clock::Clock;
 use lake::files::{Disk, Files, Whole};
@@ -25,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::cli::ingest::{load_catalogue, load_registry, load_sources};
-use crate::config::{self, Config, resolve_secrets};
+use crate::config::{self, Config, resolve_kafka, resolve_secrets};
 use crate::detection::{self, Detection};
 use crate::gaps;
 use crate::metrics::Metrics;
@@ -38,6 +39,8 @@ const RESERVE: &str = "reserve";
 const IN_FOLDER: &str = "the data folder";
 /// The file that says where the lake is.
 const PLACE: &str = "lake.place";
+/// Where the doors of Kafka keep how far they have read.
+const DOORS: &str = "doors";
 const KEY_BYTES: usize = 32;
 
 /// The data folder, opened and held: log, tables, SQL. Enough for questions; nothing runs in it.
@@ -63,9 +66,12 @@ pub(crate) struct Node {
     pub(crate) responder: Arc<Responder>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) control: Arc<Log>,
+    /// The topics that are read.
+    doors: Mutex<Vec<Arc<Mutex<DoorStatus>>>>,
     /// Held by the one redrive that runs.
     pub(crate) redriving: tokio::sync::Mutex<()>,
     detected: Arc<AtomicU64>,
+    failed: Arc<watch::Sender<Option<String>>>,
     failure: watch::Receiver<Option<String>>,
     stop: watch::Sender<bool>,
     /// The roles that write to the log, and end before it is closed.
@@ -89,7 +95,8 @@ impl Store {
         make_private(&folder)?;
         let lock = lock(&folder)?;
         let files: Arc<dyn Files> = Arc::new(Disk::default());
-        let groups = [lake::tables::GROUP, detection::GROUP, respond::MAIN_GROUP];
+        let mut groups = vec![lake::tables::GROUP, detection::GROUP, respond::MAIN_GROUP];
+        groups.extend((!config.ingest.kafka.is_empty()).then_some(ingest::kafka::GROUP));
         let (log, recovery) = Log::open(files.clone(), folder.join("log"), &config.log, clock.clone(), &groups)?;
         tracing::info!(?recovery, "the log is open");
         let (keeper, reserve, bytes) = (log.clone(), folder.join(RESERVE), config.data.reserve_bytes);
@@ -221,11 +228,13 @@ impl Node {
             inventory,
             responder,
             control,
+            doors: Mutex::default(),
             redriving: tokio::sync::Mutex::default(),
+            failed: Arc::new(failed),
             failure,
             stop,
         });
-        node.start(detection, failed).await;
+        node.start(detection).await;
         Ok(node)
     }
 
@@ -238,20 +247,8 @@ impl Node {
         Node::open(config, clock).await
     }
 
-    async fn start(&self, detection: Detection, failed: watch::Sender<Option<String>>) {
-        let failed = Arc::new(failed);
-        let watched = |name: &'static str, role: JoinHandle<Result<()>>| {
-            let failed = failed.clone();
-            async move {
-                let reason = match role.await {
-                    Ok(Ok(())) => return,
-                    Ok(Err(error)) => format!("{name}: {error:#}"),
-                    Err(panic) => format!("{name} panicked: {panic}"),
-                };
-                tracing::error!("{reason}");
-                failed.send_replace(Some(reason));
-            }
-        };
+    async fn start(&self, detection: Detection) {
+        let watched = |name, role| watched(self.failed.clone(), name, role);
         let stopped = || stopped(self.stop.subscribe());
         let mut writing = self.writing.lock().await;
         writing.spawn(watched("tick", tokio::spawn(tick(self.log.clone(), self.clock.clone(), self.stop.subscribe()))));
@@ -292,6 +289,31 @@ impl Node {
                 () = stop => {}
             }
         });
+    }
+
+    /// Reads the topics of `[[ingest.kafka]]` until the node is stopped. A command that only opens the folder does not.
+    pub(crate) async fn read_kafka(&self) -> Result<()> {
+        let mut doors = self.config.ingest.kafka.clone();
+        for door in &mut doors {
+            resolve_kafka(&mut door.client).with_context(|| format!("the Kafka door `{}`", door.name))?;
+        }
+        let folder = self.config.data.folder.join(DOORS);
+        let opened = ingest::kafka::open(&doors, &self.ingest, &self.log, &self.files, folder, &self.clock);
+        let mut writing = self.writing.lock().await;
+        for door in opened.await.context("a Kafka door cannot be opened")? {
+            self.doors.lock().unwrap_or_else(PoisonError::into_inner).push(door.status());
+            let stop = self.stop.subscribe();
+            let role = move || door.run(|| *stop.borrow()).context("a Kafka door failed");
+            writing.spawn(watched(self.failed.clone(), "kafka", tokio::task::spawn_blocking(role)));
+        }
+        Ok(())
+    }
+
+    /// How the tenant's topics stand.
+    fn doors(&self, tenant: &str) -> Vec<DoorStatus> {
+        let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = doors.iter().map(|door| door.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        all.filter(|door| door.tenant == tenant).collect()
     }
 
     /// Resolves with the reason once a role has failed: the process must end and recover from the log.
@@ -346,6 +368,7 @@ impl Node {
             status["roles"][role]["behind"] = end.saturating_sub(position).into();
         }
         status["ready"] = self.ready().is_ok().into();
+        status["kafka"] = serde_json::to_value(self.doors(tenant))?;
         status["sources"] = self.sources();
         status["tokens"] = serde_json::to_value(self.ingest.tokens())?;
         Ok(status)
@@ -389,6 +412,17 @@ pub(crate) const POLLS: &str = "SELECT poll, provider, last_value(outcome ORDER 
      max(seen_at) FILTER (WHERE outcome = 'complete') AS last_complete, \
      last_value(items ORDER BY seen_at) FILTER (WHERE outcome = 'complete') AS items, \
      last_value(reason ORDER BY seen_at) AS reason FROM inventory WHERE kind = 'run' GROUP BY poll, provider ORDER BY poll";
+
+/// Waits for a role's end; a failure is the node's.
+async fn watched(failed: Arc<watch::Sender<Option<String>>>, name: &'static str, role: JoinHandle<Result<()>>) {
+    let reason = match role.await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => format!("{name}: {error:#}"),
+        Err(panic) => format!("{name} panicked: {panic}"),
+    };
+    tracing::error!("{reason}");
+    failed.send_replace(Some(reason));
+}
 
 async fn stopped(mut stop: watch::Receiver<bool>) {
     // An error means that the node is gone, and with it whatever would wait.

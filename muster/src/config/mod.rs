@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use load::load;
-pub(crate) use secrets::{bucket, resolve as resolve_secrets};
+pub(crate) use secrets::{bucket, resolve as resolve_secrets, resolve_kafka};
 
 /// All sections.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -111,6 +111,7 @@ impl Config {
         }
         for (section, found) in [
             ("respond", self.respond.problems()),
+            ("ingest", self.ingest.problems()),
             ("inventory", self.inventory.problems()),
             ("lake", self.lake.problems()),
             ("log", self.log.problems()),

@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result};
 use lake::files::Bucket;
+use lake::hidden::Hidden;
+use lake::kafka::KafkaConfig;
 use lake::tables::LakeConfig;
-use respond::config::Hidden;
 use respond::webhook::Secret;
 
 /// The responder's configuration with each secret in its place.
@@ -42,6 +43,14 @@ pub(crate) fn resolve(config: &respond::Config) -> Result<respond::Config> {
         drill.credential = text.map(|text| Hidden::new(&text));
     }
     Ok(config)
+}
+
+/// Puts the password of a client of Kafka in its place.
+pub(crate) fn resolve_kafka(client: &mut KafkaConfig) -> Result<()> {
+    let file = client.sasl_password_file.as_ref().map(|path| path.display().to_string());
+    let text = read((&file, &client.sasl_password_env)).context("the password of Kafka's user")?;
+    client.sasl_password = text.map(|text| Hidden::new(&text));
+    Ok(())
 }
 
 /// The bucket that the lake is in, if it is in one, with its key or what the environment says of one.

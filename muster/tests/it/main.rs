@@ -20,4 +20,5 @@ mod s3;
 mod server;
 mod shape;
 mod sources;
+mod topics;
 mod verdicts;
