@@ -14,6 +14,7 @@ const NAME_BYTES_MAX: usize = 100;
 pub struct KafkaDoorConfig {
     /// Name of the door: letters, digits, `-`, `_` and `.`. How far it has read is kept under it.
     pub name: String,
+    /// The topic to read.
     pub topic: String,
     /// Name of the source whose records they are. A message holds one record or several, as a request's body does.
     pub source: String,
@@ -27,7 +28,8 @@ pub struct KafkaDoorConfig {
     pub group_id: String,
     /// Where a partition begins of which neither the door nor the group knows a position: `earliest` or `latest`.
     pub start: Start,
-    /// How the brokers are reached.
+    /// How the brokers are reached: `bootstrap`, `security`, `sasl_mechanism`, `sasl_user`, `sasl_password_file` or
+    /// `sasl_password_env`, `ca_file`, `certificate_file`, `key_file`, `timeout_ms`.
     pub client: KafkaConfig,
 }
 
