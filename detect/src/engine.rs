@@ -28,7 +28,7 @@ pub(crate) const SHARDS: usize = 64;
 /// Batches of fewer rows are judged on the caller's thread.
 const PARALLEL_ROWS_MIN: usize = 256;
 /// Rows that are cut out of their columns at once, a thread: what was cut stays near until it is judged.
-const PART_ROWS: usize = 1_024;
+const PART_ROWS: usize = 4_096;
 
 /// Detection over the rows and ticks of a log.
 pub struct Engine {

@@ -11,6 +11,8 @@
 //! action that is not in the catalogue, makes any effect but `auth` 1.0. A call that did not succeed counts 0.3 of it: it
 //! did no harm, but somebody tried.
 
+use std::ops::RangeInclusive;
+
 use schemas::catalogue::Known;
 
 const SENSITIVE: &[&str] = &[
@@ -36,6 +38,9 @@ const SENSITIVE: &[&str] = &[
     "tokens",
     "vault",
 ];
+
+/// Lengths of the words above.
+const LISTED_BYTES: RangeInclusive<usize> = 3..=11;
 
 /// The least impact of what can do harm: a plain read cannot, and how odd it is says nothing of a hijack.
 pub(crate) const HARM: f64 = 0.3;
@@ -88,7 +93,7 @@ pub(crate) fn is_sensitive(name: &str) -> bool {
 }
 
 fn is_listed(word: &str) -> bool {
-    SENSITIVE.iter().any(|listed| listed.eq_ignore_ascii_case(word))
+    LISTED_BYTES.contains(&word.len()) && SENSITIVE.iter().any(|listed| listed.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]
@@ -109,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_list_is_sorted_and_a_token_grant_is_routine() {
-        assert!(SENSITIVE.is_sorted());
+        assert!(SENSITIVE.is_sorted() && SENSITIVE.iter().all(|word| LISTED_BYTES.contains(&word.len())));
         assert_eq!((of(None, "auth", true), of(None, "read", true), of(None, "read", false)), (0.5, 1.0, 0.2));
     }
 

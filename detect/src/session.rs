@@ -44,7 +44,7 @@ pub(crate) struct Buffers {
 }
 
 /// Buffers kept at most.
-const BUFFERS_MAX: usize = 64;
+const BUFFERS_MAX: usize = 512;
 
 impl Buffers {
     fn take(&mut self) -> Vec<Call> {

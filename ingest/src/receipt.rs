@@ -7,8 +7,7 @@
 //! make one. A receipt holds no content of a record, only places, counts and the digest of the body as it was read
 //! (BLAKE3 of the decompressed bytes, what `b3sum` prints).
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use data_encoding::BASE64URL_NOPAD as BASE64;
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -70,8 +69,8 @@ impl Receipts {
 
     pub fn give(&self, claims: &Claims) -> String {
         let claims = serde_json::to_vec(claims).expect("texts and numbers are JSON");
-        let signed = format!("{VERSION}.{}", BASE64.encode(claims));
-        let mac = BASE64.encode(self.mac(&signed).finalize().into_bytes());
+        let signed = format!("{VERSION}.{}", BASE64.encode(&claims));
+        let mac = BASE64.encode(&self.mac(&signed).finalize().into_bytes());
         format!("{signed}.{mac}")
     }
 
@@ -84,9 +83,9 @@ impl Receipts {
         if version != VERSION {
             return Err(ReceiptError::Malformed);
         }
-        let mac = BASE64.decode(mac).map_err(|_| ReceiptError::Malformed)?;
+        let mac = BASE64.decode(mac.as_bytes()).map_err(|_| ReceiptError::Malformed)?;
         self.mac(signed).verify_slice(&mac).map_err(|_| ReceiptError::Forged)?;
-        let claims = BASE64.decode(claims).map_err(|_| ReceiptError::Malformed)?;
+        let claims = BASE64.decode(claims.as_bytes()).map_err(|_| ReceiptError::Malformed)?;
         serde_json::from_slice(&claims).map_err(|_| ReceiptError::Malformed)
     }
 }

@@ -10,8 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use data_encoding::BASE64URL_NOPAD;
 use lake::clock::Clock;
 use lake::files::Disk;
 use lake::log::{Group, Log, LogConfig, Payload};
@@ -109,7 +108,7 @@ fn agents_token() -> String {
         "scope": "invoices.read invoices.write ledger.read", "jti": "5f0c3c1e-8a57-4a3c-9d84-2b1f0a6f7c11",
         "sid": "102Nf3x9tQ8Sj2a", "iat": 1_767_225_600, "exp": 1_767_229_200, "act": {"sub": "agent-never", "act": {"sub": "planner"}},
     });
-    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let part = |value: &Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
     format!("{}.{}.{}", part(&json!({"alg": "RS256", "kid": "k1"})), part(&claims), "s".repeat(342))
 }
 

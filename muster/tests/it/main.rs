@@ -21,4 +21,5 @@ mod server;
 mod shape;
 mod sources;
 mod topics;
+mod unattended;
 mod verdicts;
