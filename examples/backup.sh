@@ -18,5 +18,6 @@ copy lake/next lake/let_go lake/holds.json lake/removed
 copy lake/*/_delta_log
 copy lake/*/event_day=*
 copy lake/removed
+copy lake.place doors
 copy log control detect ./*.key tokens.json
 [ -s "$to/missed" ] || rm -f "$to/missed"

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Limits;
+use crate::kafka::{self, KafkaDoorConfig};
 
 /// Settings of ingest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +27,15 @@ pub struct Config {
     pub tokens: TokenConfig,
     /// Sources that must not fall silent. Of the others `muster status` learns how often they come.
     pub expected: Vec<ExpectedSource>,
+    /// Topics of Apache Kafka that hold raw records: see `docs/kafka-door.md`.
+    pub kafka: Vec<KafkaDoorConfig>,
+}
+
+impl Config {
+    /// All that is wrong with the settings.
+    pub fn problems(&self) -> Vec<String> {
+        kafka::problems(&self.kafka)
+    }
 }
 
 /// A source that is expected to send.
@@ -54,6 +64,7 @@ impl Default for Config {
             limits: Limits::default(),
             tokens: TokenConfig::default(),
             expected: Vec::new(),
+            kafka: Vec::new(),
         }
     }
 }

@@ -32,6 +32,8 @@ pub enum Carrier {
     File { name: String, offset: u64 },
     /// A body sent under a token; its decoded bytes are part of each record's identity.
     Request { token: String },
+    /// Messages of a topic: of each record the partition, the offset of its message, and its number in the message.
+    Messages { topic: String, places: Vec<(i32, i64, u32)> },
 }
 
 /// Limits on what is admitted.

@@ -9,6 +9,7 @@
 //! - [`worker`] normalizes, appends to the log and says what became of each record; [`receipt`] is what a sender keeps of it;
 //! - [`redrive`] drives quarantined records through the mapping in force now;
 //! - [`inventory`] polls what providers hold: clients, credentials, grants;
+//! - [`kafka`] is the door to topics of Apache Kafka;
 //! - [`http`] is the door over HTTP, [`serve`] the server that it and all other routes stand in;
 //! - [`fixtures`] runs a mapping's examples; [`json`] prints what a mapping makes; [`draft`] makes a first mapping from sample
 //!   records.
@@ -26,6 +27,7 @@ pub mod fixtures;
 pub mod http;
 pub mod inventory;
 pub mod json;
+pub mod kafka;
 pub mod mapping;
 pub mod mask;
 pub mod normalize;

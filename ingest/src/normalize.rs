@@ -181,6 +181,11 @@ impl Run<'_> {
                     self.number().to_le_bytes().to_vec(),
                 ]
             }
+            Carrier::Messages { topic, places } => {
+                let (partition, offset, number) = places[self.outcomes.len()];
+                let message = [&partition.to_le_bytes()[..], &offset.to_le_bytes()].concat();
+                [b"kafka".to_vec(), topic.clone().into(), message, number.to_le_bytes().to_vec()]
+            }
         }
     }
 

@@ -25,8 +25,8 @@ use crate::tokens::{TokenCounts, Tokens};
 /// How many partitions events are tagged with.
 pub const PARTITIONS: u32 = 64;
 /// A piece has no more records or bytes than this, so that it fits one group of the log.
-const PIECE_RECORDS_MAX: usize = 8_192;
-const PIECE_BYTES_MAX: usize = 4 << 20;
+pub(crate) const PIECE_RECORDS_MAX: usize = 8_192;
+pub(crate) const PIECE_BYTES_MAX: usize = 4 << 20;
 /// A larger body is normalized on a thread of its own, so that it does not hold up other requests.
 const INLINE_BYTES_MAX: usize = 64 << 10;
 /// The log is read in steps of this size.

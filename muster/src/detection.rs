@@ -3,7 +3,6 @@
 //! A thread of its own, because judging is all CPU. What it appends may be appended again after a crash (it goes on from
 //! its last snapshot): the log drops an alert whose id came before, so that readers see each alert once.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,14 +10,15 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use arrow::array::Array;
 use detect::Engine;
-use lake::files::Files;
+use lake::files::Whole;
 use lake::log::{Frame, Group, Log, LogError, Payload};
 use respond::budget::Budget;
 use schemas::order::Orders;
 use schemas::{AlertRow, OrderRow};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
-/// Where below the data folder the detectors' memory is, and its file.
+/// Where below the data folder, or beside the tables in a bucket, the detectors' memory is, and its file.
 pub(crate) const FOLDER: &str = "detect";
 pub(crate) const SNAPSHOT: &str = "engine.snapshot";
 /// Name of the reader group in the log.
@@ -54,9 +54,10 @@ impl Unsaved {
 /// The detection role: engine, position, snapshot file.
 pub(crate) struct Detection {
     log: Arc<Log>,
-    files: Arc<dyn Files>,
-    snapshot: PathBuf,
+    snapshot: Whole,
     unsaved: Unsaved,
+    /// A snapshot on its way, and the position in it.
+    saving: Option<(u64, JoinHandle<Result<()>>)>,
     engine: Engine,
     budget: Budget,
     alerts_day_max: u32,
@@ -65,20 +66,19 @@ pub(crate) struct Detection {
 }
 
 impl Detection {
-    /// Restores the last snapshot; without one, or where a snapshot cannot be read, starts at the oldest frame there is.
-    pub(crate) fn open(
+    /// Restores the last snapshot; without one, or where it makes no sense, starts at the oldest frame there is. Fails where it
+    /// cannot be read: to learn anew because a bucket is out of reach would forget what is there.
+    pub(crate) async fn open(
         log: Arc<Log>,
-        files: Arc<dyn Files>,
-        folder: PathBuf,
+        snapshot: Whole,
         config: &detect::Config,
         alerts_day_max: u32,
     ) -> Result<Self> {
-        files.create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let snapshot = folder.join(SNAPSHOT);
-        let (engine, budget, position) = match restore(files.as_ref(), &snapshot, config) {
-            Ok(Some(restored)) => restored,
-            Ok(None) => (Engine::new(config), Budget::default(), log.first()),
-            Err(error) => {
+        let stored = snapshot.read().await.context("the detectors' snapshot cannot be read")?;
+        let (engine, budget, position) = match stored.map(|bytes| restore(&bytes, config)) {
+            Some(Ok(restored)) => restored,
+            None => (Engine::new(config), Budget::default(), log.first()),
+            Some(Err(error)) => {
                 tracing::error!("the detectors' snapshot cannot be used, they learn anew from the log: {error:#}");
                 (Engine::new(config), Budget::default(), log.first())
             }
@@ -87,8 +87,8 @@ impl Detection {
         let position = position.max(log.first());
         log.passed(GROUP, position);
         let progress = Arc::new(AtomicU64::new(position));
-        let unsaved = Unsaved::default();
-        Ok(Detection { log, files, snapshot, unsaved, engine, budget, alerts_day_max, position, progress })
+        let (unsaved, saving) = (Unsaved::default(), None);
+        Ok(Detection { log, snapshot, unsaved, saving, engine, budget, alerts_day_max, position, progress })
     }
 
     /// One past the last frame judged; readable from other threads.
@@ -101,7 +101,7 @@ impl Detection {
         loop {
             match runtime.block_on(self.log.wait(self.position)) {
                 Ok(_) => {}
-                Err(LogError::Closed) => return self.save(),
+                Err(LogError::Closed) => return self.save_last(runtime),
                 Err(error) => return Err(error).context("the detectors cannot read the log"),
             }
             let frames = self.log.read(self.position, READ_BYTES_MAX).context("the detectors cannot read the log")?;
@@ -118,8 +118,9 @@ impl Detection {
                 }
             }
             self.progress.store(self.position, Ordering::Release);
-            if self.unsaved.is_due() {
-                self.save()?;
+            self.saved(runtime);
+            if self.unsaved.is_due() && self.saving.is_none() {
+                self.save(runtime)?;
             }
         }
     }
@@ -165,30 +166,47 @@ impl Detection {
         Ok(())
     }
 
-    fn save(&mut self) -> Result<()> {
-        save(self.files.as_ref(), &self.snapshot, &self.engine, &self.budget, self.position)?;
+    /// Begins to write a snapshot. Judging goes on meanwhile: alerts never wait for the place where the lake is.
+    fn save(&mut self, runtime: &tokio::runtime::Handle) -> Result<()> {
+        let (bytes, place) = (snapshot(&self.engine, &self.budget, self.position)?, self.snapshot.clone());
+        let writing = runtime.spawn(async move { Ok(place.write(bytes).await?) });
+        self.saving = Some((self.position, writing));
         self.unsaved = Unsaved::default();
+        Ok(())
+    }
+
+    /// Tells the log of a snapshot that is written. One that could not be is made again later; the log keeps what it needs.
+    fn saved(&mut self, runtime: &tokio::runtime::Handle) {
+        let Some((position, writing)) = self.saving.take_if(|(_, writing)| writing.is_finished()) else { return };
+        match runtime.block_on(writing).map_err(anyhow::Error::from).and_then(|written| written) {
+            Ok(()) => self.log.passed(GROUP, position),
+            Err(error) => {
+                tracing::error!("the detectors' snapshot cannot be written, and is tried again: {error:#}");
+                self.unsaved.frames += 1;
+            }
+        }
+    }
+
+    fn save_last(&mut self, runtime: &tokio::runtime::Handle) -> Result<()> {
+        if let Some((_, writing)) = self.saving.take() {
+            // The one that follows says the same and more.
+            let _ = runtime.block_on(writing);
+        }
+        let bytes = snapshot(&self.engine, &self.budget, self.position)?;
+        runtime.block_on(self.snapshot.write(bytes)).context("the detectors' snapshot cannot be written")?;
         self.log.passed(GROUP, self.position);
         Ok(())
     }
 }
 
-/// Writes the snapshot whole: a temporary file, fsynced, renamed, folder fsynced.
-pub(crate) fn save(files: &dyn Files, snapshot: &Path, engine: &Engine, budget: &Budget, position: u64) -> Result<()> {
-    let temporary = snapshot.with_extension("tmp");
-    let folder = snapshot.parent().context("the snapshot lies in a folder")?;
-    if files.len(&temporary).is_ok() {
-        files.remove(&temporary)?;
-    }
-    let mut file = files.create(&temporary)?;
+/// The bytes of a snapshot.
+pub(crate) fn snapshot(engine: &Engine, budget: &Budget, position: u64) -> Result<Vec<u8>> {
     let budget = serde_json::to_vec(budget)?;
-    file.append(&position.to_le_bytes())?;
-    file.append(&(budget.len() as u64).to_le_bytes())?;
-    file.append(&budget)?;
-    file.append(&engine.snapshot())?;
-    file.sync()?;
-    files.rename(&temporary, snapshot)?;
-    Ok(files.sync_dir(folder)?)
+    let mut bytes = Vec::from(position.to_le_bytes());
+    bytes.extend((budget.len() as u64).to_le_bytes());
+    bytes.extend(budget);
+    bytes.extend(engine.snapshot());
+    Ok(bytes)
 }
 
 /// What a step of an order means to the detectors: its target is stopped, or let go. Other steps change neither.
@@ -210,17 +228,11 @@ pub(crate) fn control_of(step: &OrderRow) -> Option<Value> {
     }
 }
 
-fn restore(files: &dyn Files, path: &Path, config: &detect::Config) -> Result<Option<(Engine, Budget, u64)>> {
-    let len = match files.len(path) {
-        Ok(len) => len,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let bytes = files.read(path, 0..len)?;
-    let (position, budget, engine) = parts(&bytes).context("the snapshot is too short")?;
+fn restore(bytes: &[u8], config: &detect::Config) -> Result<(Engine, Budget, u64)> {
+    let (position, budget, engine) = parts(bytes).context("the snapshot is too short")?;
     let budget = serde_json::from_slice(budget).context("the snapshot's budget is damaged")?;
     let engine = Engine::restore(config, engine).map_err(|error| anyhow::anyhow!("{error}"))?;
-    Ok(Some((engine, budget, position)))
+    Ok((engine, budget, position))
 }
 
 /// Position, budget and engine of a snapshot.

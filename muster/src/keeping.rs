@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::audit;
-use crate::detection;
 use crate::node::Node;
 
 /// So many ids of one user.
@@ -121,14 +120,16 @@ async fn not_reached(node: &Node, ids: &[String], erasure: &Erasure) -> Result<V
             "control log: {orders} steps of orders name the user, and stay as the record of what was stopped"
         ));
     }
-    let snapshot = node.config.data.folder.join(detection::FOLDER).join(detection::SNAPSHOT);
-    if let Ok(length) = node.files.len(&snapshot) {
-        let (files, mine) = (node.files.clone(), ids.to_vec());
-        let bytes = tokio::task::spawn_blocking(move || files.read(&snapshot, 0..length)).await??;
+    if let Some(bytes) = node.snapshot.read().await? {
         let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
-        if mine.iter().any(|id| text.contains(&id.to_ascii_lowercase())) {
+        if ids.iter().any(|id| text.contains(&id.to_ascii_lowercase())) {
             places.push("detectors' memory: `muster learn` makes it anew from the lake".to_owned());
         }
+    }
+    if let Some(url) = &node.config.lake.url {
+        places.push(format!(
+            "older versions of deleted objects, where versioning or a lock is on for the bucket of {url}"
+        ));
     }
     if node.ingest.tokens().entries > 0 {
         places.push(format!(

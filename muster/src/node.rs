@@ -5,15 +5,16 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use ingest::inventory::Inventory;
+use ingest::kafka::DoorStatus;
 use ingest::{InForce, Ingest, Sources};
 use lake::clock::Clock;
-use lake::files::{Disk, Files};
+use lake::files::{Disk, Files, Whole};
 use lake::log::{Group, Log, LogConfig, LogError};
 use lake::tables::Lake;
 use query::Query;
@@ -25,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::cli::ingest::{load_catalogue, load_registry, load_sources};
-use crate::config::{Config, resolve_secrets};
+use crate::config::{self, Config, resolve_kafka, resolve_secrets};
 use crate::detection::{self, Detection};
 use crate::gaps;
 use crate::metrics::Metrics;
@@ -34,6 +35,12 @@ use crate::tokens::write_private;
 const CONTROL_SEGMENT_BYTES_MAX: u64 = 4 << 20;
 /// The file that keeps room on the disk.
 const RESERVE: &str = "reserve";
+/// What stands there for the data folder itself.
+const IN_FOLDER: &str = "the data folder";
+/// The file that says where the lake is.
+const PLACE: &str = "lake.place";
+/// Where the doors of Kafka keep how far they have read.
+const DOORS: &str = "doors";
 const KEY_BYTES: usize = 32;
 
 /// The data folder, opened and held: log, tables, SQL. Enough for questions; nothing runs in it.
@@ -44,6 +51,8 @@ pub(crate) struct Store {
     pub(crate) lake: Arc<Lake>,
     pub(crate) query: Arc<Query>,
     pub(crate) files: Arc<dyn Files>,
+    /// The detectors' memory, where the lake is.
+    pub(crate) snapshot: Whole,
     key: [u8; KEY_BYTES],
     /// Held while the process lives: two processes on one folder would both own the log.
     _lock: File,
@@ -57,9 +66,12 @@ pub(crate) struct Node {
     pub(crate) responder: Arc<Responder>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) control: Arc<Log>,
+    /// The topics that are read.
+    doors: Mutex<Vec<Arc<Mutex<DoorStatus>>>>,
     /// Held by the one redrive that runs.
     pub(crate) redriving: tokio::sync::Mutex<()>,
     detected: Arc<AtomicU64>,
+    failed: Arc<watch::Sender<Option<String>>>,
     failure: watch::Receiver<Option<String>>,
     stop: watch::Sender<bool>,
     /// The roles that write to the log, and end before it is closed.
@@ -83,17 +95,16 @@ impl Store {
         make_private(&folder)?;
         let lock = lock(&folder)?;
         let files: Arc<dyn Files> = Arc::new(Disk::default());
-        let groups = [lake::tables::GROUP, detection::GROUP, respond::MAIN_GROUP];
+        let mut groups = vec![lake::tables::GROUP, detection::GROUP, respond::MAIN_GROUP];
+        groups.extend((!config.ingest.kafka.is_empty()).then_some(ingest::kafka::GROUP));
         let (log, recovery) = Log::open(files.clone(), folder.join("log"), &config.log, clock.clone(), &groups)?;
         tracing::info!(?recovery, "the log is open");
         let (keeper, reserve, bytes) = (log.clone(), folder.join(RESERVE), config.data.reserve_bytes);
         tokio::task::spawn_blocking(move || keeper.keep_reserve(reserve, bytes)).await?;
-        let lake =
-            Lake::open_folder(files.clone(), folder.join("lake"), log.clone(), clock.clone(), config.lake.clone())
-                .await?;
-        let query = Query::new(lake.clone(), clock.clone(), config.query.clone())?;
         let key = installation_key(&folder)?;
-        Ok(Store { config, clock, log, lake, query, files, key, _lock: lock })
+        let (lake, snapshot) = open_lake(&config, &key, &files, &log, &clock).await?;
+        let query = Query::new(lake.clone(), clock.clone(), config.query.clone())?;
+        Ok(Store { config, clock, log, lake, query, files, snapshot, key, _lock: lock })
     }
 
     /// The detectors' configuration, with the key of this installation.
@@ -116,6 +127,52 @@ impl Store {
             "orders": self.query.sql(tenant, ORDERS).await?.rows_as::<Value>()?,
             "inventory": self.query.sql(tenant, POLLS).await?.rows_as::<Value>()?,
         }))
+    }
+}
+
+/// The lake, and beside it what the detectors remember: in the data folder, or in the bucket that the configuration names.
+async fn open_lake(
+    config: &Config,
+    key: &[u8; KEY_BYTES],
+    files: &Arc<dyn Files>,
+    log: &Arc<Log>,
+    clock: &Clock,
+) -> Result<(Arc<Lake>, Whole)> {
+    let (folder, lake, log) = (&config.data.folder, config.lake.clone(), log.clone());
+    stay_in_place(folder, config.lake.url.as_deref().unwrap_or(IN_FOLDER))?;
+    let Some(bucket) = config::bucket(&config.lake)? else {
+        let memory =
+            Whole::in_folder(files.clone(), folder.join(detection::FOLDER), detection::SNAPSHOT, clock.clone());
+        return Ok((Lake::open_folder(files.clone(), folder.join("lake"), log, clock.clone(), lake).await?, memory));
+    };
+    let owner = schemas::id::digest([&b"owner of a lake"[..], key]);
+    let lake = Lake::open_bucket(&bucket, &owner, log, clock.clone(), lake).await;
+    let lake = lake.with_context(|| format!("the lake in {bucket} cannot be opened"))?;
+    let memory = Whole::in_bucket(&bucket, &format!("{}/{}", detection::FOLDER, detection::SNAPSHOT));
+    Ok((lake, memory))
+}
+
+/// What the log has let go is in the lake that it was written to: another lake would never get it. So the data folder knows
+/// where its lake is.
+fn stay_in_place(folder: &Path, wanted: &str) -> Result<()> {
+    let path = folder.join(PLACE);
+    let known = match std::fs::read_to_string(&path) {
+        Ok(known) => Some(known),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // A version before this file had one place only.
+            folder.join("lake").exists().then(|| IN_FOLDER.to_owned())
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    match known.as_deref().map(str::trim) {
+        Some(known) if known == wanted => Ok(()),
+        Some(known) => bail!(
+            "the lake of {} is in {known}, but the configuration says {wanted}: what the log has let go would be missing \
+             there. Copy it (docs/object-store.md), then write the new place into {}",
+            folder.display(),
+            path.display()
+        ),
+        None => std::fs::write(&path, wanted).with_context(|| format!("cannot write {}", path.display())),
     }
 }
 
@@ -156,8 +213,8 @@ impl Node {
         let taught = tokio::task::spawn_blocking(move || remembering.remember()).await??;
         tracing::info!(taught, "what was said of tokens is learned again from the log");
         let detect = store.detect_config(catalogue);
-        let (folder, budget) = (folder.join(detection::FOLDER), config.respond.alerts_day_max);
-        let detection = Detection::open(log.clone(), files.clone(), folder, &detect, budget)?;
+        let budget = config.respond.alerts_day_max;
+        let detection = Detection::open(log.clone(), store.snapshot.clone(), &detect, budget).await?;
 
         let (stop, _) = watch::channel(false);
         let (failed, failure) = watch::channel(None);
@@ -171,11 +228,13 @@ impl Node {
             inventory,
             responder,
             control,
+            doors: Mutex::default(),
             redriving: tokio::sync::Mutex::default(),
+            failed: Arc::new(failed),
             failure,
             stop,
         });
-        node.start(detection, failed).await;
+        node.start(detection).await;
         Ok(node)
     }
 
@@ -188,20 +247,8 @@ impl Node {
         Node::open(config, clock).await
     }
 
-    async fn start(&self, detection: Detection, failed: watch::Sender<Option<String>>) {
-        let failed = Arc::new(failed);
-        let watched = |name: &'static str, role: JoinHandle<Result<()>>| {
-            let failed = failed.clone();
-            async move {
-                let reason = match role.await {
-                    Ok(Ok(())) => return,
-                    Ok(Err(error)) => format!("{name}: {error:#}"),
-                    Err(panic) => format!("{name} panicked: {panic}"),
-                };
-                tracing::error!("{reason}");
-                failed.send_replace(Some(reason));
-            }
-        };
+    async fn start(&self, detection: Detection) {
+        let watched = |name, role| watched(self.failed.clone(), name, role);
         let stopped = || stopped(self.stop.subscribe());
         let mut writing = self.writing.lock().await;
         writing.spawn(watched("tick", tokio::spawn(tick(self.log.clone(), self.clock.clone(), self.stop.subscribe()))));
@@ -242,6 +289,31 @@ impl Node {
                 () = stop => {}
             }
         });
+    }
+
+    /// Reads the topics of `[[ingest.kafka]]` until the node is stopped. A command that only opens the folder does not.
+    pub(crate) async fn read_kafka(&self) -> Result<()> {
+        let mut doors = self.config.ingest.kafka.clone();
+        for door in &mut doors {
+            resolve_kafka(&mut door.client).with_context(|| format!("the Kafka door `{}`", door.name))?;
+        }
+        let folder = self.config.data.folder.join(DOORS);
+        let opened = ingest::kafka::open(&doors, &self.ingest, &self.log, &self.files, folder, &self.clock);
+        let mut writing = self.writing.lock().await;
+        for door in opened.await.context("a Kafka door cannot be opened")? {
+            self.doors.lock().unwrap_or_else(PoisonError::into_inner).push(door.status());
+            let stop = self.stop.subscribe();
+            let role = move || door.run(|| *stop.borrow()).context("a Kafka door failed");
+            writing.spawn(watched(self.failed.clone(), "kafka", tokio::task::spawn_blocking(role)));
+        }
+        Ok(())
+    }
+
+    /// How the tenant's topics stand.
+    fn doors(&self, tenant: &str) -> Vec<DoorStatus> {
+        let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = doors.iter().map(|door| door.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        all.filter(|door| door.tenant == tenant).collect()
     }
 
     /// Resolves with the reason once a role has failed: the process must end and recover from the log.
@@ -296,6 +368,7 @@ impl Node {
             status["roles"][role]["behind"] = end.saturating_sub(position).into();
         }
         status["ready"] = self.ready().is_ok().into();
+        status["kafka"] = serde_json::to_value(self.doors(tenant))?;
         status["sources"] = self.sources();
         status["tokens"] = serde_json::to_value(self.ingest.tokens())?;
         Ok(status)
@@ -339,6 +412,17 @@ pub(crate) const POLLS: &str = "SELECT poll, provider, last_value(outcome ORDER 
      max(seen_at) FILTER (WHERE outcome = 'complete') AS last_complete, \
      last_value(items ORDER BY seen_at) FILTER (WHERE outcome = 'complete') AS items, \
      last_value(reason ORDER BY seen_at) AS reason FROM inventory WHERE kind = 'run' GROUP BY poll, provider ORDER BY poll";
+
+/// Waits for a role's end; a failure is the node's.
+async fn watched(failed: Arc<watch::Sender<Option<String>>>, name: &'static str, role: JoinHandle<Result<()>>) {
+    let reason = match role.await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => format!("{name}: {error:#}"),
+        Err(panic) => format!("{name} panicked: {panic}"),
+    };
+    tracing::error!("{reason}");
+    failed.send_replace(Some(reason));
+}
 
 async fn stopped(mut stop: watch::Receiver<bool>) {
     // An error means that the node is gone, and with it whatever would wait.

@@ -9,6 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use lake::hidden::Hidden;
+
 use crate::gateway::Gateway;
 use crate::webhook::Secret;
 
@@ -242,26 +244,6 @@ impl Default for Drill {
             every_hours: 0,
             credential: None,
         }
-    }
-}
-
-/// A secret text; prints as `***`.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Hidden(String);
-
-impl Hidden {
-    pub fn new(text: &str) -> Hidden {
-        Hidden(text.trim().to_owned())
-    }
-
-    pub(crate) fn text(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
     }
 }
 

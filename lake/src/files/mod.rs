@@ -8,8 +8,10 @@
 //! end of a file.
 
 pub mod disk;
+pub mod s3;
 pub mod sim;
 pub mod store;
+pub mod whole;
 
 use std::fmt::Debug;
 use std::io;
@@ -17,6 +19,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 pub use disk::Disk;
+pub use s3::{Bucket, S3Config};
+pub use whole::Whole;
 
 /// A file open for appending.
 pub trait File: Send + Debug {

@@ -1,8 +1,8 @@
 //! Room on the disk that is kept free for what makes room.
 //!
 //! A full disk refuses appends; but writing rows to the tables needs room too, and only then may segments go. So a file is
-//! kept that holds nothing: where the tables find no room it is removed, appends are refused until they are written and
-//! segments have gone, then it is written again.
+//! kept that holds nothing: where tables or log find no room it is removed, appends are refused until the tables are written
+//! and segments have gone, then it is written again.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -141,7 +141,12 @@ impl Writer {
         if let Err(error) = self.file.append(&self.encoding.bytes) {
             let cut = self.file.truncate(start).and_then(|()| self.file.sync());
             cut.map_err(|error| LogError::sync(&path, &error))?;
-            return Err(LogError::io(&path, error));
+            let error = LogError::io(&path, error);
+            if let (LogError::Full(_), Some(reserve)) = (&error, self.shared.reserve()) {
+                // The tables may lie where there is room: then only this tells them to be written at once.
+                reserve.spend();
+            }
+            return Err(error);
         }
         self.file.sync().map_err(|error| LogError::sync(&path, &error))
     }

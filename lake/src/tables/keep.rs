@@ -198,8 +198,9 @@ impl Lake {
             let (now, holds) = (self.clock.now_micros(), lock(&self.holds).clone());
             let (rule, hold) = (rules.clone(), holds.clone());
             let (old, due) = self.looked(table, file, move |batches| too_old(batches, &rule, &hold, now)).await?;
-            keeping.due.insert(key(table, file), due);
             if old.rows() == 0 {
+                // Only of a file that stays: one whose rows could not be taken now is looked at again.
+                keeping.due.insert(key(table, file), due);
                 return Ok(());
             }
             let (rule, hold) = (rules.clone(), holds.clone());

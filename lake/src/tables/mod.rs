@@ -32,6 +32,7 @@ mod holds;
 mod keep;
 mod merge;
 mod names;
+mod owner;
 mod removed;
 mod retention;
 mod snapshot;
@@ -46,8 +47,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use deltalake::DeltaTableError;
+use object_store::ObjectStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -63,8 +64,8 @@ pub use snapshot::{Snapshot, TableSnapshot};
 pub use verify::{Count, Verification};
 
 use crate::clock::Clock;
-use crate::files::Files;
 use crate::files::store::FileStore;
+use crate::files::{Bucket, Files, S3Config, Whole};
 use crate::log::{Log, LogError};
 use keep::Keeping;
 use snapshot::Published;
@@ -85,6 +86,10 @@ const LOOK_MILLIS: u64 = 250;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LakeConfig {
+    /// `s3://BUCKET/PREFIX`: tables and detectors' snapshots are there. Without it they are in the data folder.
+    pub url: Option<String>,
+    /// How that bucket is reached.
+    pub s3: S3Config,
     /// Rows wait at most this long before they are written to the tables. They can be queried at once.
     pub flush_secs: u64,
     /// Rows of this many bytes are written to the tables without waiting longer.
@@ -107,6 +112,8 @@ pub struct LakeConfig {
 impl Default for LakeConfig {
     fn default() -> Self {
         LakeConfig {
+            url: None,
+            s3: S3Config::default(),
             flush_secs: 30,
             flush_bytes_max: 64 << 20,
             tail_bytes_max: 512 << 20,
@@ -133,7 +140,12 @@ impl LakeConfig {
             (self.vacuum_minutes >= 5, "vacuum_minutes: must be at least 5, queries may still read the files"),
         ];
         let found = checks.into_iter().filter(|(fine, _)| !fine).map(|(_, problem)| problem.to_owned());
-        found.chain(self.retention.iter().enumerate().flat_map(|(at, rule)| rule.problems(at))).collect()
+        let url = self.url.as_deref().and_then(|url| crate::files::s3::place(url).err());
+        found
+            .chain(url.map(|problem| format!("url: {problem}")))
+            .chain(self.s3.problems())
+            .chain(self.retention.iter().enumerate().flat_map(|(at, rule)| rule.problems(at)))
+            .collect()
     }
 }
 
@@ -145,6 +157,8 @@ pub enum LakeError {
     Columns { table: &'static str, found: String },
     #[error("lake root: {0}")]
     Root(String),
+    #[error("the lake is another installation's ({found}): it has one log, and this is not it")]
+    Foreign { found: String },
     #[error("the writer's position: {0}")]
     Next(object_store::Error),
     #[error("the lake's own files: {0}")]
@@ -199,7 +213,7 @@ pub struct LakeStatus {
 /// The tables, their writer, and snapshots of both tables and log.
 pub struct Lake {
     store: Arc<dyn ObjectStore>,
-    next_path: Path,
+    stored_next: Whole,
     log: Arc<Log>,
     clock: Clock,
     config: LakeConfig,
@@ -226,19 +240,31 @@ impl Lake {
         config: LakeConfig,
     ) -> Result<Arc<Lake>, LakeError> {
         let store = Arc::new(FileStore::new(files, folder, clock.clone()));
-        // Not `file:`, which readers take for the process's own file system and its root.
-        let root = Url::parse("lake://folder/").map_err(|e| LakeError::Root(e.to_string()))?;
-        Lake::open(store, &root, log, clock, config).await
+        Lake::open(store, log, clock, config).await
     }
 
-    /// Opens the tables below `root`, a URL within `store`, making those that do not exist.
-    pub async fn open(
-        store: Arc<dyn ObjectStore>,
-        root: &Url,
+    /// Opens the tables in a bucket, making those that do not exist. A bucket can be reached from anywhere, but a lake has
+    /// one log: it is `owner`'s from the first time on.
+    pub async fn open_bucket(
+        bucket: &Bucket,
+        owner: &str,
         log: Arc<Log>,
         clock: Clock,
         config: LakeConfig,
     ) -> Result<Arc<Lake>, LakeError> {
+        owner::claim(&bucket.store, owner).await?;
+        Lake::open(bucket.store.clone(), log, clock, config).await
+    }
+
+    /// Opens the tables at the root of `store`, making those that do not exist.
+    pub async fn open(
+        store: Arc<dyn ObjectStore>,
+        log: Arc<Log>,
+        clock: Clock,
+        config: LakeConfig,
+    ) -> Result<Arc<Lake>, LakeError> {
+        // Neither `file:` nor `s3:`, for which the readers would bring stores of their own.
+        let root = &Url::parse("lake://root/").map_err(|e| LakeError::Root(e.to_string()))?;
         let mut tables = Vec::with_capacity(schemas::TABLES.len());
         for table in schemas::TABLES {
             tables.push(TableState::open(store.clone(), root, table).await?);
@@ -250,18 +276,18 @@ impl Lake {
             }
         }
         let root = Path::from_url_path(root.path()).map_err(|e| LakeError::Root(e.to_string()))?;
-        let next_path = root.clone().join(NEXT);
-        let stored = number(&store, &next_path).await?;
+        let stored_next = Whole::new(store.clone(), root.clone().join(NEXT));
+        let stored = number(&stored_next, NEXT).await?;
         if stored > log.end() {
             return Err(LakeError::LogBehind { table: NEXT, position: stored as i64 - 1, end: log.end() });
         }
         let writer = Writer::new(tables, log.first().max(stored));
         let published = Mutex::new(Arc::new(writer.publish()));
         let held = holds::load(&store, &root).await?;
-        log.let_go(number(&store, &root.clone().join(LET_GO)).await?);
+        log.let_go(number(&Whole::new(store.clone(), root.clone().join(LET_GO)), LET_GO).await?);
         Ok(Arc::new(Lake {
             store,
-            next_path,
+            stored_next,
             log,
             clock,
             config,
@@ -345,7 +371,7 @@ impl Lake {
         // Before the log may let the frames go: a snapshot that finds them gone must find this.
         self.publish(writer);
         let next = writer.next().to_string();
-        self.store.put(&self.next_path, next.into()).await.map_err(LakeError::Next)?;
+        self.stored_next.write(next).await.map_err(LakeError::Next)?;
         self.log.passed(GROUP, writer.next());
         Ok(())
     }
@@ -377,14 +403,10 @@ impl Lake {
 }
 
 /// A number that is stored in a file of its own; 0 where there is none.
-async fn number(store: &Arc<dyn ObjectStore>, path: &Path) -> Result<u64, LakeError> {
-    let stored = match store.get(path).await {
-        Ok(stored) => stored.bytes().await.map_err(LakeError::Next)?,
-        Err(object_store::Error::NotFound { .. }) => return Ok(0),
-        Err(error) => return Err(LakeError::Next(error)),
-    };
+async fn number(file: &Whole, name: &str) -> Result<u64, LakeError> {
+    let Some(stored) = file.read().await.map_err(LakeError::Next)? else { return Ok(0) };
     let text = std::str::from_utf8(&stored).unwrap_or("");
-    text.parse().map_err(|_| LakeError::Root(format!("`{path}` does not hold a position of the log but `{text}`")))
+    text.parse().map_err(|_| LakeError::Root(format!("`{name}` does not hold a position of the log but `{text}`")))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -33,6 +33,7 @@ pub(crate) async fn run(command: &Serve, mut config: Config) -> Result<ExitCode>
     let address = tcp.local_addr()?;
     let node = Node::open(config, Clock::system()).await?;
     node.poll_inventory().await;
+    node.read_kafka().await?;
     let tokens = Tokens::open(&folder)?;
     if tokens.is_empty() {
         let verbs = vec![Verb::Ingest, Verb::Act, Verb::Query, Verb::Deny, Verb::Order, Verb::Approve, Verb::Admin];

@@ -57,6 +57,21 @@ fn text(status: &Value, serving: bool) -> String {
         }
         text.push('\n');
     }
+    for door in rows(&status["kafka"]) {
+        let partitions = door["next"].as_object().map_or(0, serde_json::Map::len);
+        text.push_str(&format!(
+            "\nkafka {}: topic {}, {partitions} partitions",
+            door["name"].as_str().unwrap_or("-"),
+            door["topic"].as_str().unwrap_or("-")
+        ));
+        if door["lost"].as_i64().unwrap_or(0) > 0 {
+            text.push_str(&format!(", {} MESSAGES WERE GONE BEFORE THEY WERE READ", door["lost"]));
+        }
+        if let Some(error) = door["error"].as_str() {
+            text.push_str(&format!(", waiting: {error}"));
+        }
+        text.push('\n');
+    }
     for poll in rows(&status["inventory"]) {
         text.push_str(&format!("\ninventory {}\n", poll_line(&poll)));
     }

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use load::load;
-pub(crate) use secrets::resolve as resolve_secrets;
+pub(crate) use secrets::{bucket, resolve as resolve_secrets, resolve_kafka};
 
 /// All sections.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -34,7 +34,8 @@ pub(crate) struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct DataConfig {
-    /// Folder of the log, the lake, the detectors' snapshots, keys and tokens. Made if it does not exist.
+    /// Folder of the log, keys and tokens, and unless `lake.url` says otherwise of the lake and the detectors' snapshots. Made
+    /// if it does not exist.
     pub(crate) folder: PathBuf,
     /// So much of the disk is kept free, so that a full disk never keeps the tables from being written, which is what makes
     /// room in the log. 0: none.
@@ -110,6 +111,7 @@ impl Config {
         }
         for (section, found) in [
             ("respond", self.respond.problems()),
+            ("ingest", self.ingest.problems()),
             ("inventory", self.inventory.problems()),
             ("lake", self.lake.problems()),
             ("log", self.log.problems()),

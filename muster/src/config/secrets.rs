@@ -1,7 +1,10 @@
 //! Secrets come from a file or the environment, never from the configuration itself: here they are fetched.
 
 use anyhow::{Context, Result};
-use respond::config::Hidden;
+use lake::files::Bucket;
+use lake::hidden::Hidden;
+use lake::kafka::KafkaConfig;
+use lake::tables::LakeConfig;
 use respond::webhook::Secret;
 
 /// The responder's configuration with each secret in its place.
@@ -40,6 +43,26 @@ pub(crate) fn resolve(config: &respond::Config) -> Result<respond::Config> {
         drill.credential = text.map(|text| Hidden::new(&text));
     }
     Ok(config)
+}
+
+/// Puts the password of a client of Kafka in its place.
+pub(crate) fn resolve_kafka(client: &mut KafkaConfig) -> Result<()> {
+    let file = client.sasl_password_file.as_ref().map(|path| path.display().to_string());
+    let text = read((&file, &client.sasl_password_env)).context("the password of Kafka's user")?;
+    client.sasl_password = text.map(|text| Hidden::new(&text));
+    Ok(())
+}
+
+/// The bucket that the lake is in, if it is in one, with its key or what the environment says of one.
+pub(crate) fn bucket(config: &LakeConfig) -> Result<Option<Bucket>> {
+    let Some(url) = &config.url else { return Ok(None) };
+    let place = (&config.s3.secret_access_key_file, &config.s3.secret_access_key_env);
+    let secret = read(place).context("the secret of the lake's key")?;
+    // The usual place of credentials for a bucket.
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
+    let bucket = Bucket::new(url, &config.s3, secret.as_deref(), variables);
+    bucket.map(Some).map_err(|error| anyhow::anyhow!("the lake's bucket {url}: {error}"))
 }
 
 /// What a file or else a variable holds; nothing where neither is named.

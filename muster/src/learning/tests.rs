@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use lake::clock::Clock;
-use lake::files::Files;
 use lake::files::sim::SimFiles;
+use lake::files::{Files, Whole};
 use lake::log::{Group, Log, LogConfig, Payload};
 use lake::tables::LakeConfig;
 use schemas::ledger::LedgerRow;
@@ -157,7 +157,8 @@ async fn the_lake_teaches_what_the_stream_taught() {
     let lake = Lake::open_folder(files.clone(), "lake".into(), log.clone(), clock, LakeConfig::default());
     let lake = lake.await.unwrap();
     let config = detect::Config { hash_key: [7, 9], ..detect::Config::default() };
-    let detection = Detection::open(log.clone(), files.clone(), "detect".into(), &config, 50).unwrap();
+    let memory = Whole::in_folder(files.clone(), "detect".into(), detection::SNAPSHOT, Clock::manual(START));
+    let detection = Detection::open(log.clone(), memory.clone(), &config, 50).await.unwrap();
     let (progress, runtime) = (detection.progress(), tokio::runtime::Handle::current());
     let judging = tokio::task::spawn_blocking(move || detection.run(&runtime));
 
@@ -183,8 +184,7 @@ async fn the_lake_teaches_what_the_stream_taught() {
     log.close();
     judging.await.unwrap().unwrap();
 
-    let snapshot = std::path::Path::new("detect").join(detection::SNAPSHOT);
-    let streamed = files.read(&snapshot, 0..files.len(&snapshot).unwrap()).unwrap();
+    let streamed = memory.read().await.unwrap().unwrap();
     let (_, _, streamed) = detection::parts(&streamed).unwrap();
     let spill = tempfile::tempdir().unwrap();
     let span = |to| Span { from: None, to, spill: spill.path().to_owned(), memory_bytes_max: 64 << 20 };

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::server::{MUSTER, Server, envoy_record};
-use crate::verdicts::muster;
+use crate::verdicts::muster_with;
 
 /// Unless `MUSTER_KILLS` says otherwise.
 const KILLS: u64 = 50;
@@ -19,13 +19,21 @@ const RECORDS_A_POST: u64 = 20;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_kills_lose_nothing_and_double_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let (kills, seed) = (number("MUSTER_KILLS").unwrap_or(KILLS), number("MUSTER_SEED").unwrap_or(0x5eed));
-    let mut chance = Chance(seed);
+    let kills = number("MUSTER_KILLS").unwrap_or(KILLS);
+    survive(folder.path(), kills, &[("MUSTER__LAKE__FLUSH_SECS", "1")]).await;
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+/// Starts and kills under load so many times, then counts.
+pub(crate) async fn survive(folder: &Path, kills: u64, environment: &[(&str, &str)]) {
+    let mut chance = Chance(number("MUSTER_SEED").unwrap_or(0x5eed));
     let (sent, acknowledged) = (Arc::new(Mutex::new(HashSet::new())), Arc::new(Mutex::new(HashSet::new())));
     let mut token = String::new();
     for round in 0..kills {
-        let mut server = Server::start_with(folder.path(), &[("MUSTER__LAKE__FLUSH_SECS", "1")]);
+        let mut server = Server::start_with(folder, environment);
         if let Some(first) = server.token.take() {
             token = first;
         }
@@ -39,7 +47,7 @@ async fn fifty_kills_lose_nothing_and_double_nothing() {
         // The moment of the kill is what is random here: some while starting to write, some deep in a flush.
         let moment = Duration::from_millis(chance.below(if round % 5 == 0 { 2_000 } else { 250 }));
         let others = [&["keep"][..], &["quarantine", "redrive"], &["sql", "SELECT count(*) FROM events"]];
-        let mut others = others.map(|arguments| command(folder.path(), arguments));
+        let mut others = others.map(|arguments| command(folder, arguments, environment));
         tokio::time::timeout(moment, std::future::pending::<()>()).await.expect_err("only the timeout ends it");
         server.kill();
         others.iter_mut().for_each(|child| drop(child.wait()));
@@ -48,7 +56,7 @@ async fn fifty_kills_lose_nothing_and_double_nothing() {
         }
     }
 
-    let server = Server::start(folder.path());
+    let server = Server::start_with(folder, environment);
     let ledger = server.sql(&token, LEDGER).await;
     let rows = server
         .sql(&token, "SELECT source_event_id AS id, count(*) AS n FROM events WHERE source = 'envoy' GROUP BY 1")
@@ -67,7 +75,7 @@ async fn fifty_kills_lose_nothing_and_double_nothing() {
         assert_eq!(*count, 1, "{id} is there {count} times");
     }
     assert_eq!(ledger[0]["mapped"].as_i64(), Some(found.len() as i64), "the ledger counts what is there");
-    let (fine, text) = muster(folder.path(), &["verify"]);
+    let (fine, text) = muster_with(folder, &["verify"], environment);
     assert!(fine, "{text}");
     eprintln!(
         "{kills} kills: {} sent, {} acknowledged, {} stored\n{text}",
@@ -78,9 +86,10 @@ async fn fifty_kills_lose_nothing_and_double_nothing() {
 }
 
 /// Work beside the writers, which ends with the server.
-fn command(folder: &Path, arguments: &[&str]) -> Child {
+fn command(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Child {
     let mut command = Command::new(MUSTER);
-    command.arg("--data").arg(folder).args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    command.arg("--data").arg(folder).args(arguments).envs(environment.iter().copied());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("muster runs")
 }
 

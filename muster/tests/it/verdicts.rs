@@ -13,7 +13,13 @@ const START_SECS: i64 = 1_777_852_800;
 
 /// What a command prints, and whether it succeeded.
 pub(crate) fn muster(folder: &Path, arguments: &[&str]) -> (bool, String) {
-    let output = Command::new(MUSTER).arg("--data").arg(folder).args(arguments).output().expect("muster runs");
+    muster_with(folder, arguments, &[])
+}
+
+pub(crate) fn muster_with(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> (bool, String) {
+    let mut command = Command::new(MUSTER);
+    command.arg("--data").arg(folder).args(arguments).envs(environment.iter().copied());
+    let output = command.output().expect("muster runs");
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     (output.status.success(), text)
 }

@@ -7,10 +7,12 @@ use schemas::quarantine::{self, QuarantineRow};
 
 use super::*;
 
-const DAY_MICROS: i64 = 86_400_000_000;
-const ANN: &str = "ann@acme.example";
+pub(super) const DAY_MICROS: i64 = 86_400_000_000;
+/// Meets each fault at each kind of call.
+const STRIDE: usize = 7;
+pub(super) const ANN: &str = "ann@acme.example";
 
-fn rule(class: &str, days: u32, sources: &[&str]) -> RetentionRule {
+pub(super) fn rule(class: &str, days: u32, sources: &[&str]) -> RetentionRule {
     let sources = sources.iter().map(|source| (*source).to_owned()).collect();
     RetentionRule { class: class.into(), days, sources, ..RetentionRule::default() }
 }
@@ -34,7 +36,7 @@ async fn opened(files: &SimFiles, clock: &Clock, config: LakeConfig) -> Result<(
 }
 
 /// Four events of one admission, one of which names Ann, and a quarantined record that names her too.
-fn admission(number: usize, source: &str, received_at: i64) -> Group {
+pub(super) fn admission(number: usize, source: &str, received_at: i64) -> Group {
     let row = |i: usize| EventRow {
         event_id: format!("{number:03}-{i}"),
         time: received_at,
@@ -79,7 +81,7 @@ fn admission(number: usize, source: &str, received_at: i64) -> Group {
     }
 }
 
-async fn filled(
+pub(super) async fn filled(
     log: &Log,
     lake: &Lake,
     numbers: std::ops::Range<usize>,
@@ -93,23 +95,23 @@ async fn filled(
     Ok(())
 }
 
-fn wanted(numbers: impl Iterator<Item = usize>) -> Vec<String> {
+pub(super) fn wanted(numbers: impl Iterator<Item = usize>) -> Vec<String> {
     numbers.flat_map(|number| (0..4).map(move |i| format!("{number:03}-{i}"))).collect()
 }
 
-async fn holds_together(lake: &Lake, what: &str) {
+pub(super) async fn holds_together(lake: &Lake, what: &str) {
     let found = lake.verify().await.unwrap_or_else(|e| panic!("{what}: {e}"));
     assert!(found.holds, "{what}: {:#?}", found.problems);
 }
 
-fn hold(name: &str, ids: &[&str]) -> Hold {
+pub(super) fn hold(name: &str, ids: &[&str]) -> Hold {
     let ids = ids.iter().map(|id| (*id).to_owned()).collect();
     Hold { name: name.into(), tenant: "acme".into(), ids, reason: "a case".into(), ..Hold::default() }
 }
 
-/// All calls take minutes: `MUSTER_STRIDE=1` asks for them. A stride of 7 meets each fault at each kind of call.
-fn stride() -> usize {
-    std::env::var("MUSTER_STRIDE").ok().and_then(|text| text.parse().ok()).unwrap_or(7)
+/// All calls take minutes: `MUSTER_STRIDE=1` asks for them.
+pub(super) fn stride(default: usize) -> usize {
+    std::env::var("MUSTER_STRIDE").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 /// The data files of a table that lie on the disk.
@@ -384,7 +386,7 @@ async fn a_cut_anywhere_in_a_pass_loses_and_doubles_nothing() {
     let whole = made.after_cut(None);
     pass(&whole).await.unwrap();
     let calls = whole.calls();
-    for cut in (0..calls).step_by(stride()) {
+    for cut in (0..calls).step_by(stride(STRIDE)) {
         let files = made.after_cut(None);
         files.cut_at(cut);
         let _ = pass(&files).await;
@@ -487,7 +489,7 @@ async fn every_call_fails_once_while_tables_are_written_and_kept() {
     };
     let whole = made.after_cut(None);
     run(&whole).await.unwrap();
-    for call in (0..whole.calls()).step_by(stride()) {
+    for call in (0..whole.calls()).step_by(stride(STRIDE)) {
         let fault = [Fault::NoSpace, Fault::Io, Fault::Permission][call as usize % 3];
         let files = made.after_cut(None);
         files.fail_at(call, fault);

@@ -1,5 +1,6 @@
 //! The lake over the log: each acknowledged row exactly once in a snapshot, whatever is cut, repeated or running.
 
+mod bucket;
 mod keep;
 mod once;
 mod together;
