@@ -118,7 +118,7 @@ impl Learning {
 /// Says how many agents are known now.
 pub(crate) async fn run(store: &Store, from: Option<i32>, to: Option<i32>) -> Result<(usize, Learned)> {
     store.lake.flush().await.context("the lake cannot be written")?;
-    let position = store.log.end();
+    let position = store.log.ends();
     let folder = store.config.data.folder.join(detection::FOLDER);
     let spill = folder.join("spill");
     make_private(&spill)?;
@@ -133,7 +133,7 @@ pub(crate) async fn run(store: &Store, from: Option<i32>, to: Option<i32>) -> Re
     // It holds nothing once the sorting is done.
     let _ = std::fs::remove_dir_all(&span.spill);
     let (engine, learned) = done?;
-    detection::save(store.files.as_ref(), &folder.join(detection::SNAPSHOT), &engine, &Budget::default(), position)?;
+    detection::save(store.files.as_ref(), &folder.join(detection::SNAPSHOT), &engine, &Budget::default(), &position)?;
     Ok((engine.agents(), learned))
 }
 

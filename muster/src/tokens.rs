@@ -11,10 +11,11 @@ use std::sync::{Arc, RwLock};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
 use schemas::{Holder, Principal, Verb};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
 const TOKENS_MAX: usize = 10_000;
 const NAME_BYTES_MAX: usize = 64;
@@ -138,7 +139,7 @@ impl Tokens {
         }
         let mut found = None;
         for candidate in &self.locked().list {
-            if bool::from(candidate.sha256.as_bytes().ct_eq(digest.as_bytes())) {
+            if verify_slices_are_equal(candidate.sha256.as_bytes(), digest.as_bytes()).is_ok() {
                 found = Some(candidate.principal());
             }
         }
@@ -163,10 +164,7 @@ pub(crate) fn name(text: &str) -> Result<String, String> {
 }
 
 fn sha256(secret: &str) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digest = Sha256::digest(secret.as_bytes());
-    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.map(|digit| DIGITS[usize::from(digit)] as char).collect()
+    HEXLOWER.encode(digest(&SHA256, secret.as_bytes()).as_ref())
 }
 
 /// Replaces a file whole, readable by its owner only, durable when it returns.

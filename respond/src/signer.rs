@@ -7,8 +7,7 @@ use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{KeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
 
 pub struct Signer {
@@ -34,18 +33,18 @@ impl Signer {
         let public = pair.public_key().as_ref();
         let (modulus, exponent) = numbers(public).ok_or(KeyError)?;
         let id = schemas::id::digest([public])[..16].to_owned();
-        let (modulus, exponent) = (URL_SAFE_NO_PAD.encode(modulus), URL_SAFE_NO_PAD.encode(exponent));
+        let (modulus, exponent) = (BASE64URL_NOPAD.encode(modulus), BASE64URL_NOPAD.encode(exponent));
         Ok(Signer { id, modulus, exponent, pair })
     }
 
     /// `payload` as a JWS of this type, in the compact form.
     pub fn sign(&self, kind: &str, payload: &[u8]) -> String {
         let header = json!({"alg": "RS256", "typ": kind, "kid": self.id}).to_string();
-        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+        let message = format!("{}.{}", BASE64URL_NOPAD.encode(header.as_bytes()), BASE64URL_NOPAD.encode(payload));
         let mut signature = vec![0; self.pair.public_modulus_len()];
         let signed = self.pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message.as_bytes(), &mut signature);
         signed.expect("the key was checked when it was read");
-        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+        format!("{message}.{}", BASE64URL_NOPAD.encode(signature.as_ref()))
     }
 
     /// The JSON Web Key Set with the public half.
@@ -91,7 +90,7 @@ mod tests {
         let signer = Signer::from_pkcs8(&Signer::generate().expect("a key")).expect("is a key");
         let token = signer.sign("secevent+jwt", br#"{"iss":"x"}"#);
         let key = &signer.keys()["keys"][0];
-        let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).expect("is base64");
+        let decode = |text: &str| BASE64URL_NOPAD.decode(text.as_bytes()).expect("is base64");
         let part = |name: &str| decode(key[name].as_str().expect("is text"));
         let (message, signature) = token.rsplit_once('.').expect("three parts");
         let public = RsaPublicKeyComponents { n: part("n"), e: part("e") };

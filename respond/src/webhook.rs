@@ -9,8 +9,7 @@ use std::str::FromStr;
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use axum::http::HeaderMap;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use data_encoding::BASE64;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
@@ -46,7 +45,7 @@ impl FromStr for Secret {
 
     fn from_str(text: &str) -> Result<Self, SecretError> {
         let (prefix, encoded) = text.trim().split_once('_').ok_or(SecretError)?;
-        let bytes = STANDARD.decode(encoded).map_err(|_| SecretError)?;
+        let bytes = BASE64.decode(encoded.as_bytes()).map_err(|_| SecretError)?;
         match prefix {
             "whsec" if (24..=64).contains(&bytes.len()) => Ok(Secret(Key::Shared(bytes))),
             "whsk" => {
@@ -95,10 +94,10 @@ fn signed(id: &str, timestamp_secs: i64, body: &[u8]) -> Vec<u8> {
 pub fn sign(secret: &Secret, id: &str, timestamp_secs: i64, body: &[u8]) -> String {
     let message = signed(id, timestamp_secs, body);
     match &secret.0 {
-        Key::Shared(secret) => format!("v1,{}", STANDARD.encode(mac(secret, &message))),
+        Key::Shared(secret) => format!("v1,{}", BASE64.encode(&mac(secret, &message))),
         Key::Private(seed, _) => {
             let pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("the seed was checked when it was read");
-            format!("v1a,{}", STANDARD.encode(pair.sign(&message)))
+            format!("v1a,{}", BASE64.encode(pair.sign(&message).as_ref()))
         }
         Key::Public(_) => String::new(),
     }
@@ -121,7 +120,7 @@ pub fn verify<'a>(
     }
     let message = signed(id, timestamp_secs, body);
     // A sender that changes its secret signs with both for a while.
-    let decoded = |signature: &str, version: &str| STANDARD.decode(signature.strip_prefix(version)?).ok();
+    let decoded = |signature: &str, version: &str| BASE64.decode(signature.strip_prefix(version)?.as_bytes()).ok();
     let matches = |signature: &str| match &secret.0 {
         Key::Shared(secret) => {
             decoded(signature, "v1,").is_some_and(|given| bool::from(given.ct_eq(&mac(secret, &message))))
@@ -177,8 +176,8 @@ mod tests {
         };
         let seed = hex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60");
         let public = hex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
-        let private: Secret = format!("whsk_{}", STANDARD.encode(&seed)).parse().expect("is a key");
-        let public: Secret = format!("whpk_{}", STANDARD.encode(&public)).parse().expect("is a key");
+        let private: Secret = format!("whsk_{}", BASE64.encode(&seed)).parse().expect("is a key");
+        let public: Secret = format!("whpk_{}", BASE64.encode(&public)).parse().expect("is a key");
         let signature = sign(&private, "msg_1", 1_614_265_330, b"{}");
         assert!(signature.starts_with("v1a,") && private.signs() && !public.signs());
         let mut headers = HeaderMap::new();

@@ -10,8 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use data_encoding::BASE64URL_NOPAD;
 use lake::clock::Clock;
 use lake::files::Disk;
 use lake::log::{Group, Log, LogConfig, Payload};
@@ -78,9 +77,9 @@ async fn fill(folder: &Path, entries: usize) -> Result<()> {
     let (log, _) =
         Log::open(std::sync::Arc::new(Disk::default()), folder.to_owned(), &config, Clock::system(), &["orders"])?;
     let mut like = None;
-    let mut next = log.first();
-    while next < log.end() {
-        for frame in log.read(next, 1 << 20)? {
+    let mut next = log.first(0);
+    while next < log.end(0) {
+        for frame in log.read(0, next, 1 << 20)? {
             next = frame.offset + 1;
             if let Payload::Control(note) = &frame.payload {
                 like = note["orders"].as_array().and_then(|orders| orders.last().cloned()).or(like);
@@ -109,7 +108,7 @@ fn agents_token() -> String {
         "scope": "invoices.read invoices.write ledger.read", "jti": "5f0c3c1e-8a57-4a3c-9d84-2b1f0a6f7c11",
         "sid": "102Nf3x9tQ8Sj2a", "iat": 1_767_225_600, "exp": 1_767_229_200, "act": {"sub": "agent-never", "act": {"sub": "planner"}},
     });
-    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let part = |value: &Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
     format!("{}.{}.{}", part(&json!({"alg": "RS256", "kid": "k1"})), part(&claims), "s".repeat(342))
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 20_000)]
     events: u32,
     /// Events that start an order while `react` is measured
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 400)]
     orders: u32,
     /// Questions a second while `deny` is measured, to one handler after the other
     #[arg(long, default_value_t = 20_000)]

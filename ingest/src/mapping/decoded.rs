@@ -4,8 +4,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD};
 use serde_json::Value as Json;
 
 use super::expr::Value;
@@ -67,8 +66,8 @@ fn scalar<'a>(json: &Json) -> Value<'a> {
 }
 
 fn decode64(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim_end_matches('=');
-    URL_SAFE_NO_PAD.decode(text).or_else(|_| STANDARD_NO_PAD.decode(text)).ok()
+    let text = text.trim_end_matches('=').as_bytes();
+    BASE64URL_NOPAD.decode(text).or_else(|_| BASE64_NOPAD.decode(text)).ok()
 }
 
 /// The payload of a JWT, undecided whether it is true: Muster reads logs, the gateway has verified the token.

@@ -126,8 +126,7 @@ fn a_chain_of_delegation_is_read_from_a_token_or_a_list() {
 }
 
 fn base64_url(bytes: &[u8]) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
+    data_encoding::BASE64URL_NOPAD.encode(bytes)
 }
 
 #[test]

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use load::load;
-pub(crate) use secrets::resolve as resolve_secrets;
+pub(crate) use secrets::{resolve as resolve_secrets, resolve_kafka};
 
 /// All sections.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

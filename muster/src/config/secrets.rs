@@ -1,7 +1,8 @@
 //! Secrets come from a file or the environment, never from the configuration itself: here they are fetched.
 
 use anyhow::{Context, Result};
-use respond::config::Hidden;
+use lake::hidden::Hidden;
+use lake::kafka::KafkaConfig;
 use respond::webhook::Secret;
 
 /// The responder's configuration with each secret in its place.
@@ -40,6 +41,14 @@ pub(crate) fn resolve(config: &respond::Config) -> Result<respond::Config> {
         drill.credential = text.map(|text| Hidden::new(&text));
     }
     Ok(config)
+}
+
+/// Puts the password of a client of Kafka in its place.
+pub(crate) fn resolve_kafka(client: &mut KafkaConfig) -> Result<()> {
+    let file = client.sasl_password_file.as_ref().map(|path| path.display().to_string());
+    let text = read((&file, &client.sasl_password_env)).context("the password of Kafka's user")?;
+    client.sasl_password = text.map(|text| Hidden::new(&text));
+    Ok(())
 }
 
 /// What a file or else a variable holds; nothing where neither is named.

@@ -8,24 +8,39 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::kafka;
 use crate::server::{MUSTER, Server, envoy_record};
 use crate::verdicts::muster;
 
 /// Unless `MUSTER_KILLS` says otherwise.
 const KILLS: u64 = 50;
+/// A start reads back what the filter must know of.
+const KAFKA_KILLS: u64 = 10;
+const FLUSHES: (&str, &str) = ("MUSTER__LAKE__FLUSH_SECS", "1");
 const WRITERS: u64 = 4;
 const RECORDS_A_POST: u64 = 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_kills_lose_nothing_and_double_nothing() {
+    kills_lose_nothing(KILLS, &[FLUSHES]).await;
+}
+
+/// The same with the log in Kafka.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_kills_lose_nothing_and_double_nothing() {
+    let Some(kafka) = kafka::settings("kills") else { return };
+    kills_lose_nothing(KAFKA_KILLS, &[FLUSHES, ("MUSTER__LOG__KAFKA", &kafka)]).await;
+}
+
+async fn kills_lose_nothing(kills: u64, environment: &[(&str, &str)]) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let (kills, seed) = (number("MUSTER_KILLS").unwrap_or(KILLS), number("MUSTER_SEED").unwrap_or(0x5eed));
+    let (kills, seed) = (number("MUSTER_KILLS").unwrap_or(kills), number("MUSTER_SEED").unwrap_or(0x5eed));
     let mut chance = Chance(seed);
     let (sent, acknowledged) = (Arc::new(Mutex::new(HashSet::new())), Arc::new(Mutex::new(HashSet::new())));
     let mut token = String::new();
     for round in 0..kills {
-        let mut server = Server::start_with(folder.path(), &[("MUSTER__LAKE__FLUSH_SECS", "1")]);
+        let mut server = Server::start_with(folder.path(), environment);
         if let Some(first) = server.token.take() {
             token = first;
         }
@@ -39,7 +54,7 @@ async fn fifty_kills_lose_nothing_and_double_nothing() {
         // The moment of the kill is what is random here: some while starting to write, some deep in a flush.
         let moment = Duration::from_millis(chance.below(if round % 5 == 0 { 2_000 } else { 250 }));
         let others = [&["keep"][..], &["quarantine", "redrive"], &["sql", "SELECT count(*) FROM events"]];
-        let mut others = others.map(|arguments| command(folder.path(), arguments));
+        let mut others = others.map(|arguments| command(folder.path(), arguments, environment));
         tokio::time::timeout(moment, std::future::pending::<()>()).await.expect_err("only the timeout ends it");
         server.kill();
         others.iter_mut().for_each(|child| drop(child.wait()));
@@ -48,7 +63,7 @@ async fn fifty_kills_lose_nothing_and_double_nothing() {
         }
     }
 
-    let server = Server::start(folder.path());
+    let server = Server::start_with(folder.path(), environment);
     let ledger = server.sql(&token, LEDGER).await;
     let rows = server
         .sql(&token, "SELECT source_event_id AS id, count(*) AS n FROM events WHERE source = 'envoy' GROUP BY 1")
@@ -78,8 +93,9 @@ async fn fifty_kills_lose_nothing_and_double_nothing() {
 }
 
 /// Work beside the writers, which ends with the server.
-fn command(folder: &Path, arguments: &[&str]) -> Child {
+fn command(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Child {
     let mut command = Command::new(MUSTER);
+    command.envs(environment.iter().copied());
     command.arg("--data").arg(folder).args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("muster runs")
 }

@@ -3,7 +3,6 @@
 //! The same request twice: as the gateway asks Muster's door (the examples in `examples/`), and as it logs it afterwards.
 
 use axum::http::HeaderMap;
-use base64::Engine as _;
 use ingest::{Carrier, Context, Limits, Sources};
 use respond::gateway::Gateway;
 use serde_json::{Value, json};
@@ -37,7 +36,7 @@ fn asked(gateway: &str, headers: &[(&str, String)]) -> Option<String> {
 }
 
 fn bearer(claims: &Value) -> String {
-    let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+    let encode = |text: &str| data_encoding::BASE64URL_NOPAD.encode(text.as_bytes());
     format!("Bearer {}.{}.c2ln", encode(r#"{"alg":"RS256"}"#), encode(&claims.to_string()))
 }
 

@@ -3,7 +3,6 @@
 use axum::Extension;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use base64::Engine as _;
 use futures::StreamExt;
 use http_body_util::BodyExt;
 use respond::Config;
@@ -36,7 +35,7 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Request<Body> 
 }
 
 fn bearer(claims: &Value) -> String {
-    let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims.to_string());
+    let payload = data_encoding::BASE64URL_NOPAD.encode(claims.to_string().as_bytes());
     format!("Bearer e30.{payload}.c2ln")
 }
 
@@ -127,7 +126,7 @@ async fn the_bundle_and_the_signed_list_have_a_tag() {
     let text = String::from_utf8(bytes(respond(&world, "acme", request("GET", "/v1/deny/signed", &[])).await).await);
     let text = text.expect("is text");
     let payload = text.split('.').nth(1).expect("three parts");
-    let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).expect("is base64");
+    let payload = data_encoding::BASE64URL_NOPAD.decode(payload.as_bytes()).expect("is base64");
     let list: Value = serde_json::from_slice(&payload).expect("is JSON");
     assert_eq!(list["entries"].as_array().map(Vec::len), Some(3));
     let keys = bytes(respond(&world, "acme", request("GET", "/v1/keys", &[])).await).await;

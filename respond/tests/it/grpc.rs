@@ -3,8 +3,7 @@
 use axum::Extension;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use data_encoding::BASE64URL_NOPAD;
 use http_body_util::BodyExt;
 use respond::Config;
 use respond::gateway::Gateway;
@@ -45,7 +44,7 @@ fn about(http: &[u8]) -> Vec<u8> {
 }
 
 fn bearer(agent: &str) -> String {
-    format!("Bearer e30.{}.c2ln", URL_SAFE_NO_PAD.encode(format!(r#"{{"azp":"{agent}","sub":"ann"}}"#)))
+    format!("Bearer e30.{}.c2ln", BASE64URL_NOPAD.encode(format!(r#"{{"azp":"{agent}","sub":"ann"}}"#).as_bytes()))
 }
 
 /// The gRPC status, and the message of the answer.

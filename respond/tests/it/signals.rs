@@ -3,8 +3,7 @@
 use axum::Extension;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use data_encoding::BASE64URL_NOPAD;
 use http_body_util::BodyExt;
 use respond::Config;
 use respond::config::{Hidden, Receiver};
@@ -31,7 +30,8 @@ pub(crate) fn transmitting(url: Option<String>) -> Config {
 
 pub(crate) fn claims(token: &str) -> (Value, Value) {
     let part = |i: usize| {
-        let bytes = URL_SAFE_NO_PAD.decode(token.split('.').nth(i).expect("three parts")).expect("is base64");
+        let bytes =
+            BASE64URL_NOPAD.decode(token.split('.').nth(i).expect("three parts").as_bytes()).expect("is base64");
         serde_json::from_slice::<Value>(&bytes).expect("is JSON")
     };
     (part(0), part(1))

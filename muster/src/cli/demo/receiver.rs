@@ -71,9 +71,8 @@ async fn receive(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) 
 }
 
 fn new_secret() -> Result<Secret> {
-    use base64::Engine as _;
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
-    let text = format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode(random));
+    let text = format!("whsec_{}", data_encoding::BASE64.encode(&random));
     text.parse().context("32 random bytes are a secret")
 }
