@@ -9,6 +9,7 @@
 
 use data_encoding::BASE64URL_NOPAD as BASE64;
 use hmac::{Hmac, Mac};
+use lake::log::Rows;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
@@ -17,8 +18,16 @@ const KEY_CONTEXT: &str = "muster 2026 receipts of admissions";
 /// A body of the largest size allowed has far fewer pieces.
 const TOKEN_BYTES_MAX: usize = 48 << 10;
 
-/// Rows of one frame that an admission wrote: offset of the frame, index of the first row, number of rows.
-pub type Place = (u64, u32, u32);
+/// Rows of one frame that an admission wrote: offset of the frame, index of the first row, number of rows, and the partition
+/// of the log's own, 0 in the embedded log, which is one. In Kafka some of the rows may turn out to be duplicates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place(pub u64, pub u32, pub u32, #[serde(default)] pub u32);
+
+impl From<&Rows> for Place {
+    fn from(rows: &Rows) -> Place {
+        Place(rows.offset, rows.index, rows.count, rows.sequence as u32)
+    }
+}
 
 /// What a receipt says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +37,7 @@ pub struct Claims {
     pub source: String,
     /// Microseconds since the Unix epoch.
     pub received_at: i64,
-    /// Partition of the log's own sequence: 0 in the embedded log, which is one.
+    /// Always 0: the places say it.
     pub partition: i32,
     /// Records that came in.
     pub records: i64,
@@ -90,15 +99,6 @@ impl Receipts {
     }
 }
 
-impl Claims {
-    /// Takes note of rows of one frame.
-    pub(crate) fn add(places: &mut Vec<Place>, at: Option<(u64, u32)>, rows: usize) {
-        if let (Some((offset, index)), true) = (at, rows > 0) {
-            places.push((offset, index, rows as u32));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_receipt_reads_back_and_any_change_shows() {
         let receipts = Receipts::new(&[7; 32]);
-        let claims = Claims { tenant: "acme".into(), records: 3, events: vec![(9, 2, 3)], ..Claims::default() };
+        let claims = Claims { tenant: "acme".into(), records: 3, events: vec![Place(9, 2, 3, 4)], ..Claims::default() };
         let token = receipts.give(&claims);
         assert_eq!(receipts.check(&token), Ok(claims));
         assert_eq!(Receipts::new(&[8; 32]).check(&token), Err(ReceiptError::Forged));
@@ -117,5 +117,8 @@ mod tests {
             assert!(receipts.check(&changed).is_err(), "{at}");
         }
         assert_eq!(receipts.check("mr1.x"), Err(ReceiptError::Malformed));
+        // As versions wrote it that knew one sequence.
+        let older: Place = serde_json::from_str("[9,2,3]").expect("reads");
+        assert_eq!(older, Place(9, 2, 3, 0));
     }
 }

@@ -6,10 +6,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::RecordBatch;
 use bytes::Bytes;
 use lake::clock::Clock;
-use lake::log::{Group, Log, LogError, Payload};
+use lake::log::{Group, Log, LogError, Payload, Positions};
 use schemas::Registry;
 use serde::Serialize;
 
@@ -18,7 +17,7 @@ use crate::config::Config;
 use crate::context::{Carrier, Context, Limits, Normalized, Outcome};
 use crate::mapping::{Mapping, Sources};
 use crate::normalize::{Joins, normalize_joined};
-use crate::receipt::{Claims, Receipts};
+use crate::receipt::{Claims, Place, Receipts};
 use crate::split::{Piece, split};
 use crate::tokens::{TokenCounts, Tokens};
 
@@ -181,12 +180,14 @@ impl Ingest {
     /// To be called once, before the first record. Blocks on the disk.
     pub fn remember(&self) -> Result<usize, LogError> {
         let Some(tokens) = &self.known.tokens else { return Ok(0) };
-        let (end, now) = (self.log.end(), self.clock.now_micros());
-        let mut next = self.log.first().max(end.saturating_sub(self.rebuild_frames_max));
+        let (end, now) = (self.log.ends(), self.clock.now_micros());
+        let frames_max = self.rebuild_frames_max / self.log.sequences() as u64;
+        let begin = |(sequence, end): (usize, u64)| self.log.first(sequence).max(end.saturating_sub(frames_max));
+        let mut next: Positions = end.iter().map(begin).collect();
         let mut taught = 0;
-        while next < end {
-            for frame in self.log.read(next, REBUILD_BYTES_MAX)? {
-                next = frame.offset + 1;
+        while !next.reaches(&end) {
+            for frame in self.log.read_all(&next, REBUILD_BYTES_MAX)? {
+                next.pass(frame.sequence, frame.offset + 1);
                 if let Payload::Events(events) = &frame.payload {
                     let learned = tokens.learn_rows(events, self.known.registry.as_ref(), now);
                     taught += learned.map_err(|e| LogError::Malformed { table: "events", reason: e.to_string() })?;
@@ -278,11 +279,10 @@ impl Ingest {
     ) -> Result<(), IngestError> {
         let Normalized { events, event_record, quarantine, ledger, outcomes } = normalized;
         receipt.add(&ledger);
-        let quarantined = quarantine.as_ref().map_or(0, RecordBatch::num_rows);
         let group = Group { events, quarantine, ledger: Some(ledger), ..Group::default() };
         let appended = self.log.append(group).await?;
-        Claims::add(&mut claims.events, appended.events, event_record.len() - appended.duplicates.len());
-        Claims::add(&mut claims.quarantine, appended.quarantine, quarantined);
+        claims.events.extend(appended.events.iter().map(Place::from));
+        claims.quarantine.extend(appended.quarantine.iter().map(Place::from));
         let first = next - outcomes.len() as u32;
         let record = |row: &u32| event_record[*row as usize];
         // A record of several events counts once, by its first event.

@@ -1,17 +1,20 @@
 //! Runs the detection engine over the log: reads frames in order, appends the alerts, keeps snapshots with the position.
 //!
+//! Time passes at a barrier: where the log has several sequences, each is read up to its next tick, and waits there for the
+//! others. What a person said or an order did takes effect at the next barrier then, since the sequences' order among each
+//! other is nobody's; with one sequence at its place. So what is judged hangs on the log alone.
+//!
 //! A thread of its own, because judging is all CPU. What it appends may be appended again after a crash (it goes on from
 //! its last snapshot): the log drops an alert whose id came before, so that readers see each alert once.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use arrow::array::Array;
 use detect::Engine;
 use lake::files::Whole;
-use lake::log::{Frame, Group, Log, LogError, Payload};
+use lake::log::{Frame, Group, Log, LogError, Payload, Positions};
 use respond::budget::Budget;
 use schemas::order::Orders;
 use schemas::{AlertRow, OrderRow};
@@ -26,6 +29,8 @@ pub(crate) const GROUP: &str = "detect";
 /// A snapshot holds the position and the length of what is left of the alert budgets, 8 bytes each, that budget as JSON, and
 /// the engine's own bytes.
 const NUMBER_BYTES: usize = 8;
+/// No position: several follow.
+const SEVERAL: u64 = u64::MAX;
 const READ_BYTES_MAX: usize = 8 << 20;
 /// So long until alerts that found no room are appended again.
 const RETRY: Duration = Duration::from_millis(200);
@@ -57,13 +62,20 @@ pub(crate) struct Detection {
     snapshot: Whole,
     unsaved: Unsaved,
     /// A snapshot on its way, and the position in it.
-    saving: Option<(u64, JoinHandle<Result<()>>)>,
+    saving: Option<(Positions, JoinHandle<Result<()>>)>,
     engine: Engine,
     budget: Budget,
     alerts_day_max: u32,
-    position: u64,
-    progress: Arc<AtomicU64>,
+    position: Positions,
+    /// Of each sequence that waits at a tick, its time and place.
+    held: Vec<Option<(i64, u64)>>,
+    /// Control frames since the last barrier, with their sequence.
+    waiting: Vec<(usize, Value)>,
+    progress: Progress,
 }
+
+/// How far the log is judged; readable from other threads.
+pub(crate) type Progress = Arc<Mutex<Positions>>;
 
 impl Detection {
     /// Restores the last snapshot; without one, or where it makes no sense, starts at the oldest frame there is. Fails where it
@@ -77,37 +89,49 @@ impl Detection {
         let stored = snapshot.read().await.context("the detectors' snapshot cannot be read")?;
         let (engine, budget, position) = match stored.map(|bytes| restore(&bytes, config)) {
             Some(Ok(restored)) => restored,
-            None => (Engine::new(config), Budget::default(), log.first()),
+            None => (Engine::new(config), Budget::default(), log.firsts()),
             Some(Err(error)) => {
                 tracing::error!("the detectors' snapshot cannot be used, they learn anew from the log: {error:#}");
-                (Engine::new(config), Budget::default(), log.first())
+                (Engine::new(config), Budget::default(), log.firsts())
             }
         };
         // Frames that the log no longer has are in the lake; learning from there is `muster learn`'s.
-        let position = position.max(log.first());
-        log.passed(GROUP, position);
-        let progress = Arc::new(AtomicU64::new(position));
+        let position = retained(&log, position)?;
+        log.passed(GROUP, &position);
+        let progress = Arc::new(Mutex::new(position.clone()));
         let (unsaved, saving) = (Unsaved::default(), None);
-        Ok(Detection { log, snapshot, unsaved, saving, engine, budget, alerts_day_max, position, progress })
+        let (held, waiting) = (vec![None; log.sequences()], Vec::new());
+        Ok(Detection {
+            log,
+            snapshot,
+            unsaved,
+            saving,
+            engine,
+            budget,
+            alerts_day_max,
+            position,
+            held,
+            waiting,
+            progress,
+        })
     }
 
     /// One past the last frame judged; readable from other threads.
-    pub(crate) fn progress(&self) -> Arc<AtomicU64> {
+    pub(crate) fn progress(&self) -> Progress {
         self.progress.clone()
     }
 
     /// Judges until the log closes; then writes a last snapshot.
     pub(crate) fn run(mut self, runtime: &tokio::runtime::Handle) -> Result<()> {
         loop {
-            match runtime.block_on(self.log.wait(self.position)) {
-                Ok(_) => {}
+            match runtime.block_on(self.log.wait(&self.awaited())) {
+                Ok(()) => {}
                 Err(LogError::Closed) => return self.save_last(runtime),
                 Err(error) => return Err(error).context("the detectors cannot read the log"),
             }
-            let frames = self.log.read(self.position, READ_BYTES_MAX).context("the detectors cannot read the log")?;
             let mut alerts = Vec::new();
-            for frame in &frames {
-                self.judge(frame, &mut alerts)?;
+            for sequence in 0..self.log.sequences() {
+                self.advance(sequence, &mut alerts)?;
             }
             if !alerts.is_empty() {
                 alerts.iter_mut().for_each(|alert| self.budget.weigh(alert, self.alerts_day_max));
@@ -117,7 +141,7 @@ impl Detection {
                     Err(error) => return Err(error).context("the detectors cannot write their alerts"),
                 }
             }
-            self.progress.store(self.position, Ordering::Release);
+            self.progress.lock().unwrap_or_else(PoisonError::into_inner).pass_all(&self.position);
             self.saved(runtime);
             if self.unsaved.is_due() && self.saving.is_none() {
                 self.save(runtime)?;
@@ -136,41 +160,94 @@ impl Detection {
         }
     }
 
+    /// What to wait for: a sequence that is held needs nothing more.
+    fn awaited(&self) -> Positions {
+        let held = |(sequence, held): (usize, &Option<_>)| {
+            if held.is_some() { u64::MAX } else { self.position.get(sequence) }
+        };
+        self.held.iter().enumerate().map(held).collect()
+    }
+
+    /// Judges what a sequence has, up to the tick where it has to wait.
+    fn advance(&mut self, sequence: usize, alerts: &mut Vec<AlertRow>) -> Result<()> {
+        if self.held[sequence].is_some() {
+            return Ok(());
+        }
+        let (from, bytes_max) = (self.position.get(sequence), READ_BYTES_MAX / self.log.sequences());
+        let frames = self.log.read(sequence, from, bytes_max);
+        let place = || format!("the detectors cannot read the log {} from {from}", self.log.name(sequence));
+        for frame in frames.with_context(place)? {
+            self.judge(&frame, alerts)?;
+            if self.held[sequence].is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets time pass wherever all sequences have come to it.
+    fn barrier(&mut self, alerts: &mut Vec<AlertRow>) {
+        // `None` is less than every time: while one sequence is not held, there is no barrier.
+        while let Some(Some((time, _))) = self.held.iter().copied().min() {
+            for sequence in 0..self.held.len() {
+                if self.held[sequence].is_some_and(|(held, _)| held == time) {
+                    self.held[sequence] = None;
+                    let (engine, waiting) = (&mut self.engine, &mut self.waiting);
+                    waiting
+                        .extract_if(.., |(of, _)| *of == sequence)
+                        .for_each(|(_, control)| _ = engine.control(&control));
+                }
+            }
+            self.engine.tick(time, alerts);
+            self.unsaved.ticks += 1;
+        }
+    }
+
+    /// What detection obeys besides events.
+    fn control(&mut self, sequence: usize, control: Value) {
+        if self.held.len() > 1 {
+            self.waiting.push((sequence, control));
+            return;
+        }
+        // A control frame that is not about detection is somebody else's.
+        self.engine.control(&control);
+    }
+
     fn judge(&mut self, frame: &Frame, alerts: &mut Vec<AlertRow>) -> Result<()> {
+        self.position.pass(frame.sequence, frame.offset + 1);
+        self.unsaved.frames += usize::from(!matches!(frame.payload, Payload::Tick(_)));
         match &frame.payload {
             Payload::Events(events) => {
                 self.engine.observe(events, alerts)?;
                 self.unsaved.events += events.num_rows();
             }
             Payload::Tick(time) => {
-                self.engine.tick(*time, alerts);
-                self.unsaved.ticks += 1;
+                self.held[frame.sequence] = Some((*time, frame.offset));
+                self.barrier(alerts);
             }
-            Payload::Control(control) => {
-                // A control frame that is not about detection is somebody else's.
-                self.engine.control(control);
-            }
+            // It is in every sequence.
+            Payload::Control(control) if frame.sequence == 0 => self.control(0, control.clone()),
             Payload::Orders(orders) => {
                 let orders = Orders::new(orders)?;
                 let controls = (0..orders.order_id.len()).filter_map(|row| control_of(&orders.row(row)));
-                controls.for_each(|control| _ = self.engine.control(&control));
+                controls.for_each(|control| self.control(frame.sequence, control));
             }
-            Payload::Quarantine(_)
+            Payload::Control(_)
+            | Payload::Quarantine(_)
             | Payload::Ledger(_)
             | Payload::Alerts(_)
             | Payload::Inventory(_)
             | Payload::Verdicts(_) => {}
         }
-        self.unsaved.frames += usize::from(!matches!(frame.payload, Payload::Tick(_)));
-        self.position = frame.offset + 1;
         Ok(())
     }
 
     /// Begins to write a snapshot. Judging goes on meanwhile: alerts never wait for the place where the lake is.
     fn save(&mut self, runtime: &tokio::runtime::Handle) -> Result<()> {
-        let (bytes, place) = (snapshot(&self.engine, &self.budget, self.position)?, self.snapshot.clone());
+        let Some((position, bytes)) = self.state()? else { return Ok(()) };
+        let place = self.snapshot.clone();
         let writing = runtime.spawn(async move { Ok(place.write(bytes).await?) });
-        self.saving = Some((self.position, writing));
+        self.saving = Some((position, writing));
         self.unsaved = Unsaved::default();
         Ok(())
     }
@@ -179,7 +256,7 @@ impl Detection {
     fn saved(&mut self, runtime: &tokio::runtime::Handle) {
         let Some((position, writing)) = self.saving.take_if(|(_, writing)| writing.is_finished()) else { return };
         match runtime.block_on(writing).map_err(anyhow::Error::from).and_then(|written| written) {
-            Ok(()) => self.log.passed(GROUP, position),
+            Ok(()) => self.log.passed(GROUP, &position),
             Err(error) => {
                 tracing::error!("the detectors' snapshot cannot be written, and is tried again: {error:#}");
                 self.unsaved.frames += 1;
@@ -187,22 +264,36 @@ impl Detection {
         }
     }
 
+    /// A snapshot and where to go on from it; none while a control frame waits for its barrier, which it would lack.
+    fn state(&self) -> Result<Option<(Positions, Vec<u8>)>> {
+        if !self.waiting.is_empty() {
+            return Ok(None);
+        }
+        // A tick that is waited at is read again.
+        let next = |(sequence, held): (usize, &Option<(i64, u64)>)| {
+            held.map_or_else(|| self.position.get(sequence), |(_, offset)| offset)
+        };
+        let position: Positions = self.held.iter().enumerate().map(next).collect();
+        let bytes = snapshot(&self.engine, &self.budget, &position)?;
+        Ok(Some((position, bytes)))
+    }
+
     fn save_last(&mut self, runtime: &tokio::runtime::Handle) -> Result<()> {
         if let Some((_, writing)) = self.saving.take() {
             // The one that follows says the same and more.
             let _ = runtime.block_on(writing);
         }
-        let bytes = snapshot(&self.engine, &self.budget, self.position)?;
+        let Some((position, bytes)) = self.state()? else { return Ok(()) };
         runtime.block_on(self.snapshot.write(bytes)).context("the detectors' snapshot cannot be written")?;
-        self.log.passed(GROUP, self.position);
+        self.log.passed(GROUP, &position);
         Ok(())
     }
 }
 
 /// The bytes of a snapshot.
-pub(crate) fn snapshot(engine: &Engine, budget: &Budget, position: u64) -> Result<Vec<u8>> {
+pub(crate) fn snapshot(engine: &Engine, budget: &Budget, position: &Positions) -> Result<Vec<u8>> {
     let budget = serde_json::to_vec(budget)?;
-    let mut bytes = Vec::from(position.to_le_bytes());
+    let mut bytes = place(position);
     bytes.extend((budget.len() as u64).to_le_bytes());
     bytes.extend(budget);
     bytes.extend(engine.snapshot());
@@ -228,19 +319,57 @@ pub(crate) fn control_of(step: &OrderRow) -> Option<Value> {
     }
 }
 
-fn restore(bytes: &[u8], config: &detect::Config) -> Result<(Engine, Budget, u64)> {
+fn restore(bytes: &[u8], config: &detect::Config) -> Result<(Engine, Budget, Positions)> {
     let (position, budget, engine) = parts(bytes).context("the snapshot is too short")?;
     let budget = serde_json::from_slice(budget).context("the snapshot's budget is damaged")?;
     let engine = Engine::restore(config, engine).map_err(|error| anyhow::anyhow!("{error}"))?;
     Ok((engine, budget, position))
 }
 
+/// How a snapshot begins: with the position, or where there are several with [`SEVERAL`], their number and all of them.
+fn place(position: &Positions) -> Vec<u8> {
+    let all: Vec<u64> = position.iter().map(|(_, next)| next).collect();
+    let head = if all.len() == 1 { vec![] } else { vec![SEVERAL, all.len() as u64] };
+    head.into_iter().chain(all).flat_map(u64::to_le_bytes).collect()
+}
+
 /// Position, budget and engine of a snapshot.
-pub(crate) fn parts(snapshot: &[u8]) -> Option<(u64, &[u8], &[u8])> {
-    let (position, rest) = snapshot.split_first_chunk::<NUMBER_BYTES>()?;
-    let (length, rest) = rest.split_first_chunk::<NUMBER_BYTES>()?;
-    let (budget, engine) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
-    Some((u64::from_le_bytes(*position), budget, engine))
+pub(crate) fn parts(snapshot: &[u8]) -> Option<(Positions, &[u8], &[u8])> {
+    let mut rest = snapshot;
+    let mut number = || {
+        let (number, after) = rest.split_first_chunk::<NUMBER_BYTES>()?;
+        rest = after;
+        Some(u64::from_le_bytes(*number))
+    };
+    let first = number()?;
+    let position = if first == SEVERAL {
+        let count = number()?;
+        (0..count).map(|_| number()).collect::<Option<Positions>>()?
+    } else {
+        [first].into_iter().collect()
+    };
+    let length = usize::try_from(number()?).ok()?;
+    let (budget, engine) = rest.split_at_checked(length)?;
+    Some((position, budget, engine))
+}
+
+/// Where to go on: at `position`, or where the log begins. What Kafka deleted before it was judged is nowhere made up for.
+fn retained(log: &Log, position: Positions) -> Result<Positions> {
+    if position.iter().count() != log.sequences() {
+        bail!("the detectors' snapshot is of another log; `muster learn` makes one from the lake");
+    }
+    let mut next = log.firsts();
+    for (sequence, needed) in position.iter() {
+        let (name, first) = (log.name(sequence), next.get(sequence));
+        if needed < first && matches!(log, Log::Kafka(_)) {
+            bail!(
+                "the detectors need the log {name} from offset {needed} on, but Kafka has deleted it up to {first}: its \
+                 retention is shorter than they stood still; `muster learn` makes a snapshot from the lake"
+            );
+        }
+        next.pass(sequence, needed);
+    }
+    Ok(next)
 }
 
 #[cfg(test)]

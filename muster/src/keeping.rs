@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use lake::log::{Log, Payload};
+use lake::log::{Log, Payload, Positions};
 use lake::tables::{Erasure, Hold, Lake};
 use schemas::Principal;
 use serde::{Deserialize, Serialize};
@@ -81,16 +81,20 @@ pub(crate) async fn erase(node: &Node, by: &Principal, request: &Erase) -> Resul
     if !dry_run {
         let what = json!({"rows": erasure.rows(), "files_deleted": erasure.files_deleted});
         audit::record(node, by, "user.erase", "delete", ("user", &subject), what).await?;
-        released(&node.log, erasure.log_until, Duration::from_secs(*wait_secs)).await;
+        released(&node.log, erasure.log_until.clone(), Duration::from_secs(*wait_secs)).await;
     }
     let not_reached = not_reached(node, ids, &erasure).await?;
     Ok(Erased { erasure, dry_run: *dry_run, not_reached })
 }
 
 /// Waits until the log no longer holds frames below `until`.
-async fn released(log: &Log, until: u64, patience: Duration) {
+async fn released(log: &Log, until: Positions, patience: Duration) {
+    // What Kafka lets go nobody here decides.
+    if matches!(log, Log::Kafka(_)) {
+        return;
+    }
     let waiting = async {
-        while log.first() < until {
+        while !log.firsts().reaches(&until) {
             tokio::time::sleep(LOOK).await;
         }
     };
@@ -106,12 +110,13 @@ async fn not_reached(node: &Node, ids: &[String], erasure: &Erasure) -> Result<V
                 .to_owned(),
         );
     }
-    let first = node.log.first();
-    if first < erasure.log_until {
-        places.push(format!(
-            "log: frames {first} to {}; they go when detectors and responder have passed them, within minutes on a running server",
-            erasure.log_until
-        ));
+    let first = node.log.firsts();
+    if !first.reaches(&erasure.log_until) {
+        let when = match &*node.log {
+            Log::Embedded(_) => "when detectors and responder have passed them, within minutes on a running server",
+            Log::Kafka(_) => "when the topic's retention ends",
+        };
+        places.push(format!("log: frames {first} to {}; they go {when}", erasure.log_until));
     }
     let (control, mine) = (node.control.clone(), ids.to_vec());
     let orders = tokio::task::spawn_blocking(move || naming(&control, &mine)).await??;
@@ -144,9 +149,9 @@ async fn not_reached(node: &Node, ids: &[String], erasure: &Erasure) -> Result<V
 /// How many frames of the control log name one of `ids`.
 fn naming(control: &Log, ids: &[String]) -> Result<u64> {
     let ids: Vec<String> = ids.iter().map(|id| id.to_ascii_lowercase()).collect();
-    let (mut next, mut count) = (control.first(), 0);
-    while next < control.end() {
-        for frame in control.read(next, LOG_STEP_BYTES)? {
+    let (mut next, mut count) = (control.first(0), 0);
+    while next < control.end(0) {
+        for frame in control.read(0, next, LOG_STEP_BYTES)? {
             next = frame.offset + 1;
             if let Payload::Control(value) = &frame.payload {
                 let text = value.to_string().to_ascii_lowercase();

@@ -118,7 +118,7 @@ impl Learning {
 /// Says how many agents are known now.
 pub(crate) async fn run(store: &Store, from: Option<i32>, to: Option<i32>) -> Result<(usize, Learned)> {
     store.lake.flush().await.context("the lake cannot be written")?;
-    let position = store.log.end();
+    let position = store.log.ends();
     let spill = store.config.data.folder.join(detection::FOLDER).join("spill");
     make_private(&spill)?;
     let engine = Engine::new(&store.detect_config(load_catalogue(&store.config)?));
@@ -132,7 +132,7 @@ pub(crate) async fn run(store: &Store, from: Option<i32>, to: Option<i32>) -> Re
     // It holds nothing once the sorting is done.
     let _ = std::fs::remove_dir_all(&span.spill);
     let (engine, learned) = done?;
-    let snapshot = detection::snapshot(&engine, &Budget::default(), position)?;
+    let snapshot = detection::snapshot(&engine, &Budget::default(), &position)?;
     store.snapshot.write(snapshot).await.context("what was learned cannot be stored")?;
     Ok((engine.agents(), learned))
 }

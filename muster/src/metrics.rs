@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use lake::log::{Frame, Log, LogError, Payload};
+use lake::log::{Frame, Log, LogError, Payload, Positions};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::{TypedMetric, counter::Counter, family::Family, gauge::Gauge};
 use prometheus_client::registry::{Metric, Registry};
@@ -147,7 +147,12 @@ impl Metrics {
         m.show("deny_entries", "", "Targets on the deny list", m.deny_entries.clone());
         m.show("deny_answers", "result", "Answers to gateways that asked since start", acted.answers.clone());
         m.show("inventory_runs", "poll, outcome", "Runs of inventory polls since start, by outcome", m.polls.clone());
-        m.show("log_end", "", "Offset of the next frame of the log", m.log_end.clone());
+        m.show(
+            "log_end",
+            "",
+            "Offset of the next frame of the log; in Kafka the sum over its partitions",
+            m.log_end.clone(),
+        );
         m.show("lake_failing", "", "1 while the last write to the lake failed", m.lake_failing.clone());
         m.show("frames_behind", "role", "Frames of the log that a role has not yet passed", m.behind.clone());
         m.show("sources_changed", "", "Times since start that mapping files changed", m.sources_changed.clone());
@@ -192,11 +197,12 @@ impl Metrics {
 
     /// The text of `/metrics`, with gauges as they stand.
     pub(crate) fn text(&self, node: &Node) -> String {
-        let end = node.log.end();
-        self.log_end.set(end as i64);
+        let end = node.log.ends();
+        // Of all sequences together.
+        self.log_end.set(Positions::default().behind(&end) as i64);
         self.lake_failing.set(node.lake.status().error.is_some().into());
         for (role, position) in node.positions() {
-            self.behind.get_or_create(&Role { role }).set(end.saturating_sub(position) as i64);
+            self.behind.get_or_create(&Role { role }).set(position.behind(&end) as i64);
         }
         self.orders.clear();
         for ((state, mode), count) in node.responder.orders_by_state() {
@@ -246,24 +252,24 @@ impl Metrics {
 
     /// Counts frames as they become durable, until the log closes.
     pub(crate) async fn follow(self: Arc<Self>, log: Arc<Log>) -> Result<(), LogError> {
-        let mut position = log.end();
+        let mut position = log.ends();
         loop {
-            match log.wait(position).await {
+            match log.wait(&position).await {
                 Ok(_) => {}
                 Err(LogError::Closed) => return Ok(()),
                 Err(error) => return Err(error),
             }
-            let frames = match log.read(position, READ_BYTES_MAX) {
+            let frames = match log.read_all(&position, READ_BYTES_MAX) {
                 // Too far behind: what is gone is not counted.
-                Err(LogError::Gone { first }) => {
-                    position = first;
+                Err(LogError::Gone { .. }) => {
+                    position.pass_all(&log.firsts());
                     continue;
                 }
                 frames => frames?,
             };
             for frame in frames {
                 self.count(&frame);
-                position = frame.offset + 1;
+                position.pass(frame.sequence, frame.offset + 1);
             }
         }
     }

@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use ingest::kafka::DoorStatus;
 use ingest::{InForce, Ingest, Sources};
 use lake::clock::Clock;
 use lake::files::{Disk, Files, Whole};
-use lake::log::{Group, Log, LogConfig, LogError};
+use lake::log::{Group, Log, LogConfig, LogError, Positions};
 use lake::tables::Lake;
 use query::Query;
 use respond::Responder;
@@ -27,7 +26,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::cli::ingest::{load_catalogue, load_registry, load_sources};
 use crate::config::{self, Config, resolve_kafka, resolve_secrets};
-use crate::detection::{self, Detection};
+use crate::detection::{self, Detection, Progress};
 use crate::gaps;
 use crate::metrics::Metrics;
 use crate::tokens::write_private;
@@ -70,7 +69,7 @@ pub(crate) struct Node {
     doors: Mutex<Vec<Arc<Mutex<DoorStatus>>>>,
     /// Held by the one redrive that runs.
     pub(crate) redriving: tokio::sync::Mutex<()>,
-    detected: Arc<AtomicU64>,
+    detected: Progress,
     failed: Arc<watch::Sender<Option<String>>>,
     failure: watch::Receiver<Option<String>>,
     stop: watch::Sender<bool>,
@@ -97,8 +96,7 @@ impl Store {
         let files: Arc<dyn Files> = Arc::new(Disk::default());
         let mut groups = vec![lake::tables::GROUP, detection::GROUP, respond::MAIN_GROUP];
         groups.extend((!config.ingest.kafka.is_empty()).then_some(ingest::kafka::GROUP));
-        let (log, recovery) = Log::open(files.clone(), folder.join("log"), &config.log, clock.clone(), &groups)?;
-        tracing::info!(?recovery, "the log is open");
+        let log = open_log(&config, &files, &clock, &groups).await?;
         let (keeper, reserve, bytes) = (log.clone(), folder.join(RESERVE), config.data.reserve_bytes);
         tokio::task::spawn_blocking(move || keeper.keep_reserve(reserve, bytes)).await?;
         let key = installation_key(&folder)?;
@@ -117,7 +115,7 @@ impl Store {
         let lake = self.lake.status();
         Ok(json!({
             "tenant": tenant,
-            "log": {"first": self.log.first(), "end": self.log.end(), "disk_full": self.log.reserve_is_spent()},
+            "log": {"first": self.log.firsts(), "end": self.log.ends(), "disk_full": self.log.reserve_is_spent()},
             "roles": {"lake": {"position": lake.next, "behind": lake.behind, "error": lake.error}},
             "gaps": gaps::find(self, tenant, sources).await?,
             "keeping": self.lake.keep_status(),
@@ -195,8 +193,12 @@ impl Node {
         let Store { config, clock, log, files, key, .. } = &store;
         let folder = &config.data.folder;
         // Orders are few and old ones are noted again: small segments, and no window of event ids to keep.
-        let small =
-            LogConfig { segment_bytes_max: CONTROL_SEGMENT_BYTES_MAX, duplicates_window: 0, ..config.log.clone() };
+        let small = LogConfig {
+            segment_bytes_max: CONTROL_SEGMENT_BYTES_MAX,
+            duplicates_window: 0,
+            kafka: None,
+            ..config.log.clone()
+        };
         let groups = [respond::CONTROL_GROUP];
         let (control, recovery) = Log::open(files.clone(), folder.join("control"), &small, clock.clone(), &groups)?;
         tracing::info!(?recovery, "the control log is open");
@@ -337,10 +339,10 @@ impl Node {
     }
 
     /// One past the last frame that each role has taken.
-    pub(crate) fn positions(&self) -> [(&'static str, u64); 3] {
+    pub(crate) fn positions(&self) -> [(&'static str, Positions); 3] {
         [
             ("lake", self.lake.status().next),
-            ("detect", self.detected.load(Ordering::Acquire)),
+            ("detect", self.detected.lock().unwrap_or_else(PoisonError::into_inner).clone()),
             ("respond", self.responder.alerts_passed()),
         ]
     }
@@ -350,8 +352,8 @@ impl Node {
         let mut polls = tokio::time::interval(Duration::from_millis(5));
         // Alerts make frames of their own, so the responder's end is asked for when the detectors are done.
         for role in [detection::GROUP, respond::MAIN_GROUP] {
-            let end = self.log.end();
-            while self.positions().iter().any(|(name, position)| *name == role && *position < end) {
+            let end = self.log.ends();
+            while self.positions().iter().any(|(name, position)| *name == role && !position.reaches(&end)) {
                 self.ready().map_err(anyhow::Error::msg)?;
                 polls.tick().await;
             }
@@ -362,10 +364,10 @@ impl Node {
     /// The store's status and that of the roles.
     pub(crate) async fn status(&self, tenant: &str) -> Result<Value> {
         let mut status = self.store.status(tenant, &self.ingest.sources()).await?;
-        let end = self.log.end();
+        let end = self.log.ends();
         for (role, position) in self.positions() {
-            status["roles"][role]["position"] = position.into();
-            status["roles"][role]["behind"] = end.saturating_sub(position).into();
+            status["roles"][role]["behind"] = position.behind(&end).into();
+            status["roles"][role]["position"] = serde_json::to_value(position)?;
         }
         status["ready"] = self.ready().is_ok().into();
         status["kafka"] = serde_json::to_value(self.doors(tenant))?;
@@ -424,6 +426,23 @@ async fn watched(failed: Arc<watch::Sender<Option<String>>>, name: &'static str,
     failed.send_replace(Some(reason));
 }
 
+/// The log that the configuration names.
+async fn open_log(config: &Config, files: &Arc<dyn Files>, clock: &Clock, groups: &[&'static str]) -> Result<Arc<Log>> {
+    let Some(kafka) = &config.log.kafka else {
+        let folder = config.data.folder.join("log");
+        let (log, recovery) = Log::open(files.clone(), folder, &config.log, clock.clone(), groups)?;
+        tracing::info!(?recovery, "the log is open");
+        return Ok(log);
+    };
+    let mut kafka = kafka.clone();
+    resolve_kafka(&mut kafka.client)?;
+    let (settings, clock, groups) = (config.log.clone(), clock.clone(), groups.to_vec());
+    let opening = tokio::task::spawn_blocking(move || Log::connect(&kafka, &settings, clock, &groups));
+    let log = opening.await?.context("the log in Kafka cannot be opened")?;
+    tracing::info!(first = %log.firsts(), end = %log.ends(), "the log in Kafka is open");
+    Ok(log)
+}
+
 async fn stopped(mut stop: watch::Receiver<bool>) {
     // An error means that the node is gone, and with it whatever would wait.
     let _ = stop.wait_for(|stop| *stop).await;
@@ -440,7 +459,8 @@ async fn tick(log: Arc<Log>, clock: Clock, mut stop: watch::Receiver<bool>) -> R
         }
         match log.append(Group { tick: Some(clock.now_micros()), ..Group::default() }).await {
             // A tick that finds no room is late, not lost: the next one tells the time as well.
-            Ok(_) | Err(LogError::Full { .. } | LogError::Overloaded { .. }) => {}
+            Ok(_) => {}
+            Err(error) if error.retry_helps() => tracing::debug!(%error, "a tick is late"),
             Err(LogError::Closed) => return Ok(()),
             Err(error) => return Err(error).context("the log cannot be written"),
         }

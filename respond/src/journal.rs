@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use lake::log::{Frame, Group, Log, LogError, Payload};
+use lake::log::{Frame, Group, Log, Payload, Positions};
 use schemas::OrderRow;
 use schemas::order::Orders;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ use crate::activity::Activity;
 use crate::arming::Arming;
 use crate::error::Error;
 use crate::order::Order;
-use crate::responder::Responder;
+use crate::responder::{Followed, Responder};
 use crate::stream::Stream;
 
 /// The group for which the control log retains.
@@ -50,7 +50,7 @@ struct Note {
 #[serde(default)]
 struct Position {
     /// Frames of the main log below this are handled.
-    alerts_passed: u64,
+    alerts_passed: Positions,
     /// Frames of the control log below this are mirrored.
     mirrored: u64,
     /// Active agents of each tenant.
@@ -68,13 +68,14 @@ pub(crate) struct Mirror {
 }
 
 /// All frames from `from` to the end that are there, in order.
-fn each_frame(log: &Log, from: u64, mut take: impl FnMut(&Frame) -> Result<(), Error>) -> Result<(), Error> {
-    let mut next = from.max(log.first());
-    while next < log.end() {
-        let frames: Vec<Arc<Frame>> = log.read(next, READ_BYTES_MAX)?;
+fn each_frame(log: &Log, from: &Positions, mut take: impl FnMut(&Frame) -> Result<(), Error>) -> Result<(), Error> {
+    let mut next = log.firsts();
+    next.pass_all(from);
+    while !next.reaches(&log.ends()) {
+        let frames: Vec<Arc<Frame>> = log.read_all(&next, READ_BYTES_MAX)?;
         for frame in &frames {
             take(frame)?;
-            next = frame.offset + 1;
+            next.pass(frame.sequence, frame.offset + 1);
         }
     }
     Ok(())
@@ -89,8 +90,8 @@ fn order_rows(frame: &Frame) -> Result<Vec<OrderRow>, Error> {
 impl Responder {
     /// Makes all state again from the control log.
     pub(crate) fn rebuild(&self, now: i64) -> Result<(), Error> {
-        let mut position = Position { alerts_passed: self.main.first(), ..Position::default() };
-        each_frame(&self.control, 0, |frame| {
+        let mut position = Position { alerts_passed: self.main.firsts(), ..Position::default() };
+        each_frame(&self.control, &Positions::default(), |frame| {
             let Payload::Control(value) = &frame.payload else { return Ok(()) };
             let unreadable = |error: serde_json::Error| Error::Note { offset: frame.offset, reason: error.to_string() };
             let note = Note::deserialize(value).map_err(unreadable)?;
@@ -104,18 +105,18 @@ impl Responder {
             Ok(())
         })?;
         // At least what any earlier run said, so that a version never goes back.
-        self.deny.raise(self.control.end());
+        self.deny.raise(self.control.end(0));
         let mut there = HashSet::new();
-        each_frame(&self.main, position.alerts_passed, |frame| {
+        each_frame(&self.main, &position.alerts_passed, |frame| {
             there.extend(order_rows(frame)?.into_iter().map(|row| (row.order_id, row.step)));
             Ok(())
         })?;
         *self.mirror.try_lock().expect("nobody else has it yet") =
             Mirror { next: position.mirrored, flushed: position.clone(), there };
-        self.alerts_passed.store(position.alerts_passed, Ordering::SeqCst);
+        *self.followed() = Followed { passed: position.alerts_passed, news: Positions::default() };
         *self.activity.lock().unwrap_or_else(PoisonError::into_inner) = Activity::new(position.active, now);
-        self.kept_at.store(self.control.first(), Ordering::SeqCst);
-        self.main.passed(MAIN_GROUP, self.alerts_passed());
+        self.kept_at.store(self.control.first(0), Ordering::SeqCst);
+        self.main.passed(MAIN_GROUP, &self.alerts_passed());
         Ok(())
     }
 
@@ -174,8 +175,8 @@ impl Responder {
     /// Brings the main log's `orders` up to the control log: each step once. Safe to repeat.
     pub async fn mirror(&self) -> Result<(), Error> {
         let mut mirror = self.mirror.lock().await;
-        while mirror.next.max(self.control.first()) < self.control.end() {
-            let frames = self.control.read(mirror.next.max(self.control.first()), READ_BYTES_MAX)?;
+        while mirror.next.max(self.control.first(0)) < self.control.end(0) {
+            let frames = self.control.read(0, mirror.next.max(self.control.first(0)), READ_BYTES_MAX)?;
             let mut rows = Vec::new();
             for frame in &frames {
                 rows.extend(order_rows(frame)?);
@@ -206,10 +207,10 @@ impl Responder {
     /// The same where it is worth a note: alerts or orders were handled, or the main log is held back.
     pub async fn flush_news(&self) -> Result<(), Error> {
         self.remember(|position, flushed| {
-            let (from, to) = (flushed.alerts_passed, position.alerts_passed);
+            let (from, to) = (&flushed.alerts_passed, &position.alerts_passed);
             position.mirrored != flushed.mirrored
-                || self.news_passed.load(Ordering::SeqCst) > from
-                || to.saturating_sub(from) >= REREAD_FRAMES_MAX
+                || !from.reaches(&self.followed().news)
+                || from.behind(to) >= REREAD_FRAMES_MAX
                 || self.main.segment_begins(from, to)
         })
         .await
@@ -219,14 +220,14 @@ impl Responder {
         // Under the mirror's lock: what is not mirrored yet will be at or past the main log's end, so past `alerts_passed`.
         let mut mirror = self.mirror.lock().await;
         let active = self.activity.lock().unwrap_or_else(PoisonError::into_inner).counts();
-        let alerts_passed = self.alerts_passed.load(Ordering::SeqCst);
-        let mut position = Position { alerts_passed, mirrored: mirror.next, active };
+        let alerts_passed = self.alerts_passed();
+        let mut position = Position { alerts_passed: alerts_passed.clone(), mirrored: mirror.next, active };
         if !worth(&position, &mirror.flushed) {
             return Ok(());
         }
         let note = Note { position: Some(position.clone()), ..Note::default() };
         let end = self.control.append(Group { control: Some(value(&note)), ..Group::default() }).await?.end;
-        self.main.passed(MAIN_GROUP, alerts_passed);
+        self.main.passed(MAIN_GROUP, &alerts_passed);
         // Its own note alone is no news: without this an idle process would write one every time.
         if mirror.next + 1 == end {
             (mirror.next, position.mirrored) = (end, end);
@@ -237,20 +238,21 @@ impl Responder {
 
     /// Notes all orders again when the control log grew by `frames` since the last time, and lets it forget what lies before.
     pub async fn keep(&self, frames: u64) -> Result<(), Error> {
-        if self.control.end() - self.kept_at.load(Ordering::SeqCst) < frames {
+        if self.control.end(0) - self.kept_at.load(Ordering::SeqCst) < frames {
             return Ok(());
         }
         let start = self.note_all().await?;
         // In any case: the last note of the position may lie before `start`.
         self.remember(|_, _| true).await?;
-        self.control.passed(CONTROL_GROUP, start.min(self.mirrored().await));
+        let passed = start.min(self.mirrored().await);
+        self.control.passed(CONTROL_GROUP, &[passed].into_iter().collect());
         self.kept_at.store(start, Ordering::SeqCst);
         Ok(())
     }
 
     async fn note_all(&self) -> Result<u64, Error> {
         let _writing = self.writing.lock().await;
-        let start = self.control.end();
+        let start = self.control.end(0);
         let orders: Vec<Order> = self.book().all().cloned().collect();
         let arming: Vec<Arming> = self.armings().values().cloned().collect();
         let streams: Vec<Stream> = self.feeds().values().cloned().collect();
@@ -268,11 +270,4 @@ impl Responder {
 
 fn value(note: &Note) -> serde_json::Value {
     serde_json::to_value(note).expect("texts and numbers are JSON")
-}
-
-/// Reads on after frames that are gone: says so, since their alerts are in the lake but start no orders.
-pub(crate) fn skip_gone(error: LogError, next: u64) -> Result<u64, LogError> {
-    let LogError::Gone { first } = error else { return Err(error) };
-    tracing::error!(from = next, to = first, "the log let go of frames before their alerts were handled");
-    Ok(first)
 }

@@ -5,11 +5,11 @@
 //! is a digest of its cause, and a switch is called again with the same message id.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use lake::clock::Clock;
-use lake::log::Log;
+use lake::log::{Log, Positions};
 use tokio::sync::Notify;
 
 use crate::activity::Activity;
@@ -43,10 +43,7 @@ pub struct Responder {
     pub(crate) deny: DenyList,
     pub(crate) progress: Mutex<Progress>,
     pub(crate) mirror: tokio::sync::Mutex<Mirror>,
-    /// Frames of the main log below this need no more handling.
-    pub(crate) alerts_passed: AtomicU64,
-    /// One past the last of them that held alerts or orders.
-    pub(crate) news_passed: AtomicU64,
+    pub(crate) followed: Mutex<Followed>,
     pub(crate) activity: Mutex<Activity>,
     /// Of each tenant that was ever disarmed: whether its alerts may act.
     pub(crate) arming: Mutex<BTreeMap<String, Arming>>,
@@ -64,6 +61,15 @@ pub struct Responder {
     /// Told when a call may be due.
     pub(crate) woken: Notify,
     pub(crate) counts: Counts,
+}
+
+/// How far the main log was followed.
+#[derive(Default)]
+pub(crate) struct Followed {
+    /// Frames below this need no more handling.
+    pub(crate) passed: Positions,
+    /// One past the last of them that held alerts or orders.
+    pub(crate) news: Positions,
 }
 
 impl Responder {
@@ -99,8 +105,7 @@ impl Responder {
             writing: tokio::sync::Mutex::default(),
             progress: Mutex::default(),
             mirror: tokio::sync::Mutex::default(),
-            alerts_passed: AtomicU64::new(0),
-            news_passed: AtomicU64::new(0),
+            followed: Mutex::default(),
             activity: Mutex::new(Activity::new(BTreeMap::new(), now)),
             arming: Mutex::default(),
             kept_at: AtomicU64::new(0),
@@ -175,8 +180,12 @@ impl Responder {
     }
 
     /// Frames of the main log below this are handled.
-    pub fn alerts_passed(&self) -> u64 {
-        self.alerts_passed.load(Ordering::SeqCst)
+    pub fn alerts_passed(&self) -> Positions {
+        self.followed().passed.clone()
+    }
+
+    pub(crate) fn followed(&self) -> std::sync::MutexGuard<'_, Followed> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn counts(&self) -> &Counts {

@@ -6,18 +6,17 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use lake::log::{Frame, Payload};
+use lake::log::{Frame, LogError, Payload, Positions};
 use schemas::alert::Alerts;
 use schemas::{Holder, Principal, Verb};
 use tokio::task::JoinSet;
 
 use crate::error::Error;
-use crate::journal::{KEEP_FRAMES, READ_BYTES_MAX, skip_gone};
+use crate::journal::{KEEP_FRAMES, READ_BYTES_MAX};
 use crate::responder::Responder;
 
 const PAUSE: Duration = Duration::from_secs(1);
@@ -38,7 +37,8 @@ impl Responder {
         let mut shutdown = pin!(shutdown);
         let mut flushed_at = self.clock.now_micros();
         loop {
-            let behind = self.control.wait(self.mirrored().await);
+            let mirrored: Positions = [self.mirrored().await].into_iter().collect();
+            let behind = self.control.wait(&mirrored);
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(ended) = tasks.join_next() => return ended.map_err(|error| Error::Task(error.to_string()))?,
@@ -69,21 +69,31 @@ impl Responder {
 
     async fn follow(&self) -> Result<(), Error> {
         loop {
-            let next = self.alerts_passed.load(Ordering::SeqCst);
-            self.main.wait(next).await?;
-            let frames = match self.main.read(next, READ_BYTES_MAX) {
+            let next = self.alerts_passed();
+            self.main.wait(&next).await?;
+            let frames = match self.main.read_all(&next, READ_BYTES_MAX) {
                 Ok(frames) => frames,
-                Err(error) => {
-                    self.alerts_passed.store(skip_gone(error, next)?, Ordering::SeqCst);
+                Err(LogError::Gone { .. }) => {
+                    // Their alerts are in the lake but start no orders.
+                    let first = self.main.firsts();
+                    tracing::error!(from = %next, to = %first, "the log let go of frames before their alerts were handled");
+                    self.followed().passed.pass_all(&first);
                     continue;
                 }
+                Err(error) => return Err(error.into()),
             };
-            for frame in frames {
-                self.handle_frame(&frame).await?;
-                if matches!(frame.payload, Payload::Alerts(_) | Payload::Orders(_)) {
-                    self.news_passed.store(frame.offset + 1, Ordering::SeqCst);
+            // Frames that share an offset are passed together.
+            for message in frames.chunk_by(|a, b| (a.sequence, a.offset) == (b.sequence, b.offset)) {
+                for frame in message {
+                    self.handle_frame(frame).await?;
                 }
-                self.alerts_passed.store(frame.offset + 1, Ordering::SeqCst);
+                let (sequence, next) = (message[0].sequence, message[0].offset + 1);
+                let news = |frame: &Arc<Frame>| matches!(frame.payload, Payload::Alerts(_) | Payload::Orders(_));
+                let mut followed = self.followed();
+                if message.iter().any(news) {
+                    followed.news.pass(sequence, next);
+                }
+                followed.passed.pass(sequence, next);
             }
         }
     }

@@ -77,9 +77,9 @@ async fn fill(folder: &Path, entries: usize) -> Result<()> {
     let (log, _) =
         Log::open(std::sync::Arc::new(Disk::default()), folder.to_owned(), &config, Clock::system(), &["orders"])?;
     let mut like = None;
-    let mut next = log.first();
-    while next < log.end() {
-        for frame in log.read(next, 1 << 20)? {
+    let mut next = log.first(0);
+    while next < log.end(0) {
+        for frame in log.read(0, next, 1 << 20)? {
             next = frame.offset + 1;
             if let Payload::Control(note) = &frame.payload {
                 like = note["orders"].as_array().and_then(|orders| orders.last().cloned()).or(like);

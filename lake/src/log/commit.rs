@@ -15,7 +15,7 @@ use super::columns::{self, Encoder};
 use super::duplicates::{Verdict, Window};
 use super::frame::{self, Header, Kind};
 use super::group::{Prepared, id_key};
-use super::{Appended, Frame, LogError, Payload};
+use super::{Appended, Frame, LogError, Payload, Rows};
 
 /// Bytes that a commit took and that are kept for the next: taking them anew costs the kernel more than filling them.
 const BYTES_KEPT_MAX: usize = 16 << 20;
@@ -33,7 +33,7 @@ impl Encoding {
         Encoding { encoders: Kind::BATCHES.into_iter().filter_map(encoder).collect(), bytes: Vec::new() }
     }
 
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(BYTES_KEPT_MAX);
     }
@@ -94,17 +94,18 @@ impl Windows {
     }
 }
 
-#[derive(Default)]
-struct Batches {
-    control: Vec<Payload>,
-    verdicts: Vec<RecordBatch>,
-    events: Vec<RecordBatch>,
-    quarantine: Vec<RecordBatch>,
-    ledger: Vec<ledger::LedgerRow>,
-    alerts: Vec<RecordBatch>,
-    orders: Vec<RecordBatch>,
-    inventory: Vec<RecordBatch>,
-    ticks: Vec<Payload>,
+/// Rows and what else a commit holds, by kind.
+#[derive(Debug, Default)]
+pub(super) struct Batches {
+    pub(super) control: Vec<Payload>,
+    pub(super) verdicts: Vec<RecordBatch>,
+    pub(super) events: Vec<RecordBatch>,
+    pub(super) quarantine: Vec<RecordBatch>,
+    pub(super) ledger: Vec<ledger::LedgerRow>,
+    pub(super) alerts: Vec<RecordBatch>,
+    pub(super) orders: Vec<RecordBatch>,
+    pub(super) inventory: Vec<RecordBatch>,
+    pub(super) ticks: Vec<Payload>,
 }
 
 /// Makes the commit of `groups`, whose first frame is at `offset`. The windows then wait to be settled or undone.
@@ -123,11 +124,11 @@ pub(super) fn make(
         let refused = group.group.quarantine.as_ref().map_or(0, RecordBatch::num_rows) as u32;
         let (mut told, kept) = admit(group, windows, &mut batches)?;
         if refused > 0 {
-            told.quarantine = Some((0, quarantined));
+            told.quarantine = vec![Rows { sequence: 0, offset: 0, index: quarantined, count: refused }];
             quarantined += refused;
         }
         if kept > 0 {
-            told.events = Some((0, rows));
+            told.events = vec![Rows { sequence: 0, offset: 0, index: rows, count: kept }];
             rows += kept;
         }
         appended.push(told);
@@ -139,12 +140,8 @@ pub(super) fn make(
     let end = offset + commit.frames.len() as u64;
     for told in &mut commit.appended {
         told.end = end;
-        if let Some((at, _)) = &mut told.events {
-            *at = events_at;
-        }
-        if let Some((at, _)) = &mut told.quarantine {
-            *at = events_at + u64::from(rows > 0);
-        }
+        told.events.iter_mut().for_each(|rows| rows.offset = events_at);
+        told.quarantine.iter_mut().for_each(|refused| refused.offset = events_at + u64::from(rows > 0));
     }
     Ok(commit)
 }
@@ -183,11 +180,12 @@ fn admit(prepared: Prepared, windows: &mut Windows, batches: &mut Batches) -> Re
     Ok((told, kept))
 }
 
-#[derive(Default)]
-struct Judged {
-    duplicates: Vec<u32>,
+/// What the duplicate filter says of a batch of events.
+#[derive(Debug, Default)]
+pub(super) struct Judged {
+    pub(super) duplicates: Vec<u32>,
     /// Rows whose id came before with other bytes, with their new id.
-    conflicts: Vec<(u32, String)>,
+    pub(super) conflicts: Vec<(u32, String)>,
 }
 
 fn judge(batch: &RecordBatch, keys: &[(u128, u128)], window: &mut Window) -> Result<Judged, LogError> {
@@ -198,7 +196,7 @@ fn judge(batch: &RecordBatch, keys: &[(u128, u128)], window: &mut Window) -> Res
             Verdict::New => {}
             Verdict::Repeated => judged.duplicates.push(row as u32),
             Verdict::Conflicting => {
-                let new = id::digest([events.event_id.value(row).as_bytes(), events.raw.value(row).as_bytes()]);
+                let new = renamed(&events, row);
                 match window.admit(id_key(&new), raw) {
                     Verdict::Repeated => judged.duplicates.push(row as u32),
                     Verdict::New | Verdict::Conflicting => judged.conflicts.push((row as u32, new)),
@@ -209,8 +207,13 @@ fn judge(batch: &RecordBatch, keys: &[(u128, u128)], window: &mut Window) -> Res
     Ok(judged)
 }
 
+/// The id under which a row is kept whose own came before with other bytes.
+pub(super) fn renamed(events: &Events<'_>, row: usize) -> String {
+    id::digest([events.event_id.value(row).as_bytes(), events.raw.value(row).as_bytes()])
+}
+
 /// Moves records from mapped to duplicates. A record is counted by its first event.
-fn correct(ledger: &mut ledger::LedgerRow, batch: &RecordBatch, duplicates: &[u32]) -> Result<(), LogError> {
+pub(super) fn correct(ledger: &mut ledger::LedgerRow, batch: &RecordBatch, duplicates: &[u32]) -> Result<(), LogError> {
     let events = read(batch)?;
     let records = duplicates.iter().filter(|&&row| events.event_index.value(row as usize) == 0).count() as i64;
     ledger.mapped -= records;
@@ -219,7 +222,7 @@ fn correct(ledger: &mut ledger::LedgerRow, batch: &RecordBatch, duplicates: &[u3
     Ok(())
 }
 
-fn apply(batch: RecordBatch, judged: &Judged) -> Result<RecordBatch, ArrowError> {
+pub(super) fn apply(batch: RecordBatch, judged: &Judged) -> Result<RecordBatch, ArrowError> {
     let batch = if judged.conflicts.is_empty() { batch } else { rename(batch, &judged.conflicts)? };
     if judged.duplicates.is_empty() {
         return Ok(batch);
@@ -254,12 +257,12 @@ fn rename(batch: RecordBatch, conflicts: &[(u32, String)]) -> Result<RecordBatch
     RecordBatch::try_new(schema, columns)
 }
 
-fn read(batch: &RecordBatch) -> Result<Events<'_>, LogError> {
+pub(super) fn read(batch: &RecordBatch) -> Result<Events<'_>, LogError> {
     Events::new(batch).map_err(|error| LogError::Malformed { table: "events", reason: error.to_string() })
 }
 
 /// Writes one frame a kind, the last one marked.
-fn encode(
+pub(super) fn encode(
     batches: Batches,
     offset: u64,
     written_at: i64,
@@ -283,7 +286,7 @@ fn encode(
         let (kind, payload) = placed(payload, offset)?;
         let header = Header { kind: kind as u8, last: place + 1 == count, place: place as u16, offset, written_at };
         encoding.push(&header, kind, &payload)?;
-        frames.push(Arc::new(Frame { offset, written_at, payload }));
+        frames.push(Arc::new(Frame { sequence: 0, offset, written_at, payload }));
     }
     Ok(frames)
 }
@@ -302,7 +305,7 @@ fn joined(
 }
 
 /// The payload with its log columns filled.
-fn placed(payload: Payload, offset: u64) -> Result<(Kind, Payload), ArrowError> {
+pub(super) fn placed(payload: Payload, offset: u64) -> Result<(Kind, Payload), ArrowError> {
     let place = |kind: Kind, batch, make: fn(RecordBatch) -> Payload| {
         let table = kind.table().expect("a kind of batch has a table");
         Ok((kind, make(columns::place(batch, table, offset)?)))

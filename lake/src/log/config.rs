@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Settings of the embedded log.
+use super::KafkaLogConfig;
+
+/// Settings of the log: the embedded one, or with `kafka` Apache Kafka, to which of these the limits of an append, of the queue
+/// and of the cache, `linger_ms` and `duplicates_window` apply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
@@ -26,6 +29,8 @@ pub struct LogConfig {
     /// Over how many last events a repeated `event_id` is recognised; about 110 bytes of memory each. They are retained as
     /// long as `log_bytes_max` allows. 0: none is recognised, and a segment goes as soon as every reader has passed it.
     pub duplicates_window: usize,
+    /// Apache Kafka as the log, in place of the embedded one. `duplicates_window` is then divided among the partitions.
+    pub kafka: Option<KafkaLogConfig>,
 }
 
 impl Default for LogConfig {
@@ -40,6 +45,7 @@ impl Default for LogConfig {
             linger_ms: 0,
             cache_bytes_max: 128 << 20,
             duplicates_window: 262_144,
+            kafka: None,
         }
     }
 }
@@ -68,6 +74,8 @@ impl LogConfig {
             (self.queue_bytes_max >= self.group_bytes_max, "queue_bytes_max: must be at least group_bytes_max"),
             (self.linger_ms <= 1000, "linger_ms: must be at most 1000"),
         ];
-        checks.into_iter().filter(|(fine, _)| !fine).map(|(_, problem)| problem.to_owned()).collect()
+        let own = checks.into_iter().filter(|(fine, _)| !fine).map(|(_, problem)| problem.to_owned());
+        let kafka = self.kafka.iter().flat_map(KafkaLogConfig::problems);
+        own.chain(kafka.map(|problem| format!("kafka.{problem}"))).collect()
     }
 }

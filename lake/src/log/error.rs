@@ -31,6 +31,10 @@ pub enum LogError {
     Io { path: PathBuf, source: Arc<io::Error> },
     #[error("{segment} is corrupt at byte {at}: {reason}")]
     Corrupt { segment: PathBuf, at: u64, reason: String },
+    /// The brokers did not do what they were asked; `place` is topic or partition. What was to be appended may be there all the same: when it is sent again, the
+    /// duplicate filter knows it.
+    #[error("kafka {place}: {reason}")]
+    Kafka { place: String, reason: String },
     #[error("log settings: {0}")]
     Config(String),
 }
@@ -38,7 +42,7 @@ pub enum LogError {
 impl LogError {
     /// Whether the same append may succeed later.
     pub fn retry_helps(&self) -> bool {
-        matches!(self, LogError::Full(_) | LogError::Overloaded(_) | LogError::Io { .. })
+        matches!(self, LogError::Full(_) | LogError::Overloaded(_) | LogError::Io { .. } | LogError::Kafka { .. })
     }
 
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {

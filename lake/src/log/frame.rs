@@ -8,6 +8,8 @@
 
 use schemas::{Table, alert, event, inventory, ledger, order, quarantine, verdict};
 
+use super::Payload;
+
 pub(super) const HEADER_BYTES: usize = 32;
 /// Magic and version of a frame.
 pub(super) const MAGIC: [u8; 4] = *b"MLF\x01";
@@ -35,6 +37,20 @@ impl Kind {
     pub(super) fn of(byte: u8) -> Result<Kind, String> {
         let kind = [Kind::Control, Kind::Tick].into_iter().chain(Kind::BATCHES).find(|kind| *kind as u8 == byte);
         kind.ok_or_else(|| format!("frame kind {byte} is of a later version"))
+    }
+
+    pub(super) fn of_payload(payload: &Payload) -> Kind {
+        match payload {
+            Payload::Events(_) => Kind::Events,
+            Payload::Quarantine(_) => Kind::Quarantine,
+            Payload::Ledger(_) => Kind::Ledger,
+            Payload::Alerts(_) => Kind::Alerts,
+            Payload::Orders(_) => Kind::Orders,
+            Payload::Inventory(_) => Kind::Inventory,
+            Payload::Verdicts(_) => Kind::Verdicts,
+            Payload::Control(_) => Kind::Control,
+            Payload::Tick(_) => Kind::Tick,
+        }
     }
 
     pub(super) fn table(self) -> Option<&'static Table> {

@@ -44,7 +44,22 @@ pub(super) struct Prepared {
     pub(super) alert_keys: Vec<u128>,
 }
 
-pub(super) fn prepare(mut group: Group, config: &LogConfig) -> Result<Prepared, LogError> {
+pub(super) fn prepare(group: Group, config: &LogConfig) -> Result<Prepared, LogError> {
+    let Checked { group, rows, bytes } = check(group, config)?;
+    let event_keys = group.events.as_ref().map_or_else(|| Ok(Vec::new()), event_keys)?;
+    let alert_keys = group.alerts.as_ref().map_or_else(|| Ok(Vec::new()), alert_keys)?;
+    Ok(Prepared { group, rows, bytes, event_keys, alert_keys })
+}
+
+/// A group whose batches have exactly the declared columns.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) group: Group,
+    pub(super) rows: usize,
+    pub(super) bytes: usize,
+}
+
+pub(super) fn check(mut group: Group, config: &LogConfig) -> Result<Checked, LogError> {
     let (mut rows, mut bytes) = (0, 0);
     let batches: [(&mut Option<RecordBatch>, &'static Table); 6] = [
         (&mut group.events, &event::TABLE),
@@ -65,10 +80,8 @@ pub(super) fn prepare(mut group: Group, config: &LogConfig) -> Result<Prepared, 
     if rows > rows_max || bytes > bytes_max {
         return Err(LogError::TooLarge { rows, bytes, rows_max, bytes_max });
     }
-    let event_keys = group.events.as_ref().map_or_else(|| Ok(Vec::new()), event_keys)?;
-    let alert_keys = group.alerts.as_ref().map_or_else(|| Ok(Vec::new()), alert_keys)?;
     // A group without rows still takes a place in the queue.
-    Ok(Prepared { group, rows, bytes: bytes.max(1), event_keys, alert_keys })
+    Ok(Checked { group, rows, bytes: bytes.max(1) })
 }
 
 /// `batch` with the declared schema; its columns must have the declared names, order and types.
@@ -102,6 +115,13 @@ pub(super) fn event_keys(batch: &RecordBatch) -> Result<Vec<(u128, u128)>, LogEr
 pub(super) fn alert_keys(batch: &RecordBatch) -> Result<Vec<u128>, LogError> {
     let alerts = alert::Alerts::new(batch).map_err(|error| malformed("alerts", &error))?;
     Ok((0..batch.num_rows()).map(|row| key(alerts.alert_id.value(row))).collect())
+}
+
+/// Hash of each step of an order.
+pub(super) fn order_keys(batch: &RecordBatch) -> Result<Vec<u128>, LogError> {
+    let orders = order::Orders::new(batch).map_err(|error| malformed("orders", &error))?;
+    let name = |row| format!("{}/{}", orders.order_id.value(row), orders.step.value(row));
+    Ok((0..batch.num_rows()).map(|row| key(&name(row))).collect())
 }
 
 /// The key of an id as [`event_keys`] has it.

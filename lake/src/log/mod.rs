@@ -1,22 +1,20 @@
-//! The log: ordered, durable, typed frames. `append` returns when the group is fsynced; readers see it at once after.
+//! The log: ordered, durable, typed frames. `append` returns when the group is durable; readers see it at once after.
 //!
-//! ```text
-//! append(Group) ─▶ bounded queue ─▶ writer thread: duplicate filter ─▶ one frame a kind ─▶ one write, one fsync
-//!                                          └─ ids seen                └─▶ cache of newest frames ─▶ readers
-//! ```
-//! A group is written whole or not at all: its frames are adjacent and the last one says so; recovery cuts a torn tail
-//! back to the last whole group. Appends that wait together become one group. The duplicate filter runs where the order
-//! is decided, so that every reader sees one stream (`docs/decisions/`). A failing fsync is fatal: [`LogError::Fatal`],
-//! and every later call fails. A full disk is not: the file is cut back and the append fails alone.
+//! There are two. The embedded one ([`Embedded`]) is one sequence of frames in files of this machine. Apache Kafka
+//! ([`KafkaLog`]) is as many sequences as the topic has partitions. Readers know only sequences: each has offsets of its own, in
+//! order and without a row that is there twice; one agent's rows are in one sequence.
 
 mod cache;
 mod columns;
 mod commit;
 mod config;
 mod duplicates;
+mod embedded;
 mod error;
 mod frame;
 mod group;
+mod kafka;
+mod positions;
 mod recovery;
 mod reserve;
 mod segment;
@@ -24,41 +22,46 @@ mod shared;
 mod writer;
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use serde_json::Value;
-use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::files::Files;
 
 pub use config::LogConfig;
+pub use embedded::Embedded;
 pub use error::LogError;
 pub use group::Group;
+pub use kafka::{Compression, KafkaLog, KafkaLogConfig};
+pub use positions::Positions;
 
-use commit::{Encoding, Windows};
-use duplicates::Window;
-use recovery::Recovered;
 use reserve::Reserve;
-use shared::{Found, Shared};
-use writer::{Pending, Writer};
+
+/// Rows of one frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rows {
+    pub sequence: usize,
+    pub offset: u64,
+    /// The first of them.
+    pub index: u32,
+    pub count: u32,
+}
 
 /// What became of a group.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Appended {
-    /// Where the event rows are: the frame's offset and the index of this group's first row in it.
-    pub events: Option<(u64, u32)>,
+    /// Where the event rows are.
+    pub events: Vec<Rows>,
     /// Where the quarantine rows are.
-    pub quarantine: Option<(u64, u32)>,
-    /// Rows of the group's events that were dropped as duplicates (ascending, 0-based).
+    pub quarantine: Vec<Rows>,
+    /// Rows of the group's events that were dropped as duplicates (ascending, 0-based). Kafka does not tell: there they are
+    /// found by the readers.
     pub duplicates: Vec<u32>,
     /// Rows that were kept under a new `event_id`, with the flag `id_conflict`, because their id came before with other bytes.
     pub conflicts: Vec<u32>,
-    /// One past the last offset of the group: all frames below are durable.
+    /// In the embedded log one past the last offset of the group: all frames below are durable.
     pub end: u64,
 }
 
@@ -79,6 +82,8 @@ pub enum Payload {
 /// One frame as readers see it.
 #[derive(Clone, Debug)]
 pub struct Frame {
+    pub sequence: usize,
+    /// In Kafka the message's, which all of its frames have; readers are handed them together.
     pub offset: u64,
     /// When the frame was written, in microseconds since the Unix epoch: for measuring, never for deciding.
     pub written_at: i64,
@@ -96,19 +101,15 @@ pub struct Recovery {
     pub reason: Option<String>,
 }
 
-/// The embedded log.
+/// Where frames are appended and read.
 #[derive(Debug)]
-pub struct Log {
-    files: Arc<dyn Files>,
-    config: LogConfig,
-    shared: Arc<Shared>,
-    /// `None` once the log is closed: dropping the sender ends the writer.
-    queue: Mutex<Option<SyncSender<Pending>>>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+pub enum Log {
+    Embedded(Embedded),
+    Kafka(KafkaLog),
 }
 
 impl Log {
-    /// Opens the log in `folder`, creating it where there is none. `groups` are the readers that must pass a frame
+    /// Opens the embedded log in `folder`, creating it where there is none. `groups` are the readers that must pass a frame
     /// before it is released; until a group first says [`passed`](Self::passed), it holds everything.
     pub fn open(
         files: Arc<dyn Files>,
@@ -117,160 +118,170 @@ impl Log {
         clock: Clock,
         groups: &[&'static str],
     ) -> Result<(Arc<Log>, Recovery), LogError> {
-        let problems = config.problems();
-        if !problems.is_empty() {
-            return Err(LogError::Config(problems.join("; ")));
-        }
-        let events = Window::new(config.duplicates_window);
-        let mut windows = Windows { events, alerts: Window::new(config.duplicates_window) };
-        let Recovered { segments, file, report } = recovery::recover(&*files, &folder, &mut windows)?;
-        if let Some(reason) = &report.reason {
-            tracing::warn!(bytes = report.truncated_bytes, reason, "cut a torn tail off the log");
-        }
-        let shared = Arc::new(Shared::new(segments, config, groups));
-        let writer = Writer {
-            files: files.clone(),
-            folder,
-            config: config.clone(),
-            clock,
-            shared: shared.clone(),
-            file,
-            windows,
-            encoding: Encoding::new(),
-            // Recovery has synced the folder.
-            removal_unsynced: false,
-        };
-        let (sender, receiver) = mpsc::sync_channel(config.queue_groups_max);
-        let thread = std::thread::Builder::new().name("log-writer".to_owned());
-        let thread = thread.spawn(move || writer.run(&receiver));
-        let thread = thread.map_err(|error| LogError::Fatal(format!("the writer's thread cannot start: {error}")))?;
-        let (queue, writer) = (Mutex::new(Some(sender)), Mutex::new(Some(thread)));
-        Ok((Arc::new(Log { files, config: config.clone(), shared, queue, writer }), report))
+        let (log, recovery) = Embedded::open(files, folder, config, clock, groups)?;
+        Ok((Arc::new(Log::Embedded(log)), recovery))
+    }
+
+    /// Opens the log in Kafka, making the topic if there is none. Blocks on the brokers.
+    pub fn connect(
+        kafka: &KafkaLogConfig,
+        config: &LogConfig,
+        clock: Clock,
+        groups: &[&'static str],
+    ) -> Result<Arc<Log>, LogError> {
+        Ok(Arc::new(Log::Kafka(KafkaLog::open(kafka, config, clock, groups)?)))
     }
 
     /// Appends a group; durable when it returns. A caller that stops waiting does not take the group back.
     pub async fn append(&self, group: Group) -> Result<Appended, LogError> {
-        if let Some(reason) = self.shared.stopped() {
-            return Err(reason);
+        match self {
+            Log::Embedded(log) => log.append(group).await,
+            Log::Kafka(log) => log.append(group).await,
         }
-        let group = group::prepare(group, &self.config)?;
-        let bytes = group.bytes;
-        let (answer, answered) = oneshot::channel();
-        let queued = self.shared.queued_bytes.fetch_add(bytes, Ordering::SeqCst);
-        let sent = if queued.saturating_add(bytes) > self.config.queue_bytes_max {
-            Err(LogError::Overloaded(format!("{queued} of queue_bytes_max {} bytes wait", self.config.queue_bytes_max)))
-        } else {
-            self.send(Pending { group, answer })
-        };
-        if let Err(error) = sent {
-            self.shared.queued_bytes.fetch_sub(bytes, Ordering::SeqCst);
-            return Err(error);
-        }
-        answered.await.unwrap_or_else(|_| Err(self.shared.stopped().unwrap_or(LogError::Closed)))
     }
 
-    fn send(&self, pending: Pending) -> Result<(), LogError> {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = queue.as_ref().ok_or(LogError::Closed)?;
-        sender.try_send(pending).map_err(|error| match error {
-            TrySendError::Full(_) => LogError::Overloaded(format!("{} appends wait", self.config.queue_groups_max)),
-            TrySendError::Disconnected(_) => self.shared.stopped().unwrap_or(LogError::Closed),
-        })
+    /// How many sequences there are; they are numbered from 0.
+    pub fn sequences(&self) -> usize {
+        match self {
+            Log::Embedded(_) => 1,
+            Log::Kafka(log) => log.sequences(),
+        }
+    }
+
+    /// What the sequence is called where a position in it is kept: topic and partition.
+    pub fn name(&self, sequence: usize) -> String {
+        match self {
+            Log::Embedded(_) => format!("main/{sequence}"),
+            Log::Kafka(log) => format!("{}/{sequence}", log.topic()),
+        }
+    }
+
+    /// The sequence of a row that has this `log_partition`.
+    pub fn sequence_of(&self, log_partition: i32) -> usize {
+        log_partition.unsigned_abs() as usize % self.sequences()
     }
 
     /// One past the last durable offset.
-    pub fn end(&self) -> u64 {
-        self.shared.end()
+    pub fn end(&self, sequence: usize) -> u64 {
+        match self {
+            Log::Embedded(log) => log.end(),
+            Log::Kafka(log) => log.end(sequence),
+        }
     }
 
     /// The first retained offset.
-    pub fn first(&self) -> u64 {
-        self.shared.first()
-    }
-
-    /// Resolves with [`end`](Self::end) once that is greater than `beyond`.
-    pub async fn wait(&self, beyond: u64) -> Result<u64, LogError> {
-        let mut status = self.shared.subscribe();
-        let status = status.wait_for(|status| status.end > beyond || status.stopped.is_some()).await;
-        let status = status.map_err(|_| LogError::Closed)?;
-        match &status.stopped {
-            Some(reason) if status.end <= beyond => Err(reason.clone()),
-            _ => Ok(status.end),
+    pub fn first(&self, sequence: usize) -> u64 {
+        match self {
+            Log::Embedded(log) => log.first(),
+            Log::Kafka(log) => log.first(sequence),
         }
     }
 
-    /// Frames from `from` on, in order: at least one if `from < end`, then as many as `bytes_max` allows, seldom all of
-    /// them at once. Works on a closed log too. Blocks on the disk where the frames are no longer in memory.
-    pub fn read(&self, from: u64, bytes_max: usize) -> Result<Vec<Arc<Frame>>, LogError> {
-        if let Some(reason @ LogError::Fatal(_)) = self.shared.stopped() {
-            return Err(reason);
+    pub fn ends(&self) -> Positions {
+        (0..self.sequences()).map(|sequence| self.end(sequence)).collect()
+    }
+
+    pub fn firsts(&self) -> Positions {
+        (0..self.sequences()).map(|sequence| self.first(sequence)).collect()
+    }
+
+    /// Resolves once some sequence has frames beyond `positions`.
+    pub async fn wait(&self, positions: &Positions) -> Result<(), LogError> {
+        match self {
+            Log::Embedded(log) => log.wait(positions.get(0)).await.map(drop),
+            Log::Kafka(log) => log.wait(positions).await,
         }
-        match self.shared.find(from, bytes_max)? {
-            Found::Memory(frames) => Ok(frames),
-            Found::Disk(place) => segment::read(&*self.files, &place, from, bytes_max),
+    }
+
+    /// Frames of a sequence from `from` on, in order: at least one if `from < end`, then as many as `bytes_max` allows, seldom
+    /// all of them at once. Works on a closed log too. Blocks where the frames are no longer in memory.
+    pub fn read(&self, sequence: usize, from: u64, bytes_max: usize) -> Result<Vec<Arc<Frame>>, LogError> {
+        match self {
+            Log::Embedded(log) => log.read(from, bytes_max),
+            Log::Kafka(log) => log.read(sequence, from, bytes_max),
         }
+    }
+
+    /// The same for all sequences that go beyond `positions`, one after the other.
+    pub fn read_all(&self, positions: &Positions, bytes_max: usize) -> Result<Vec<Arc<Frame>>, LogError> {
+        let mut frames = Vec::new();
+        for sequence in 0..self.sequences() {
+            frames.extend(self.read(sequence, positions.get(sequence), bytes_max / self.sequences())?);
+        }
+        Ok(frames)
     }
 
     /// Whether the log was opened with the group.
     pub fn has_group(&self, group: &str) -> bool {
-        self.shared.has_group(group)
+        match self {
+            Log::Embedded(log) => log.has_group(group),
+            Log::Kafka(log) => log.has_group(group),
+        }
     }
 
     /// Whether a segment begins after `from` and not after `to`: only then does it let anything go that a group passes
-    /// `to` rather than `from`.
-    pub fn segment_begins(&self, from: u64, to: u64) -> bool {
-        self.shared.segment_begins(from, to)
+    /// `to` rather than `from`. What Kafka lets go nobody here decides.
+    pub fn segment_begins(&self, from: &Positions, to: &Positions) -> bool {
+        match self {
+            Log::Embedded(log) => log.segment_begins(from.get(0), to.get(0)),
+            Log::Kafka(_) => false,
+        }
     }
 
     /// `group` durably needs nothing below `next` any more. Segments are released with a later append.
     ///
     /// # Panics
     /// If the log was not opened with the group: it would hold segments for ever, or for nobody.
-    pub fn passed(&self, group: &str, next: u64) {
-        self.shared.passed(group, next);
+    pub fn passed(&self, group: &str, next: &Positions) {
+        match self {
+            Log::Embedded(log) => log.passed(group, next.get(0)),
+            Log::Kafka(log) => log.passed(group, next),
+        }
     }
 
     /// Nobody but the readers may keep frames below `below`: their segments go as soon as every group has passed them, and
     /// the duplicate filter no longer knows their ids after the next start. Takes effect with the appends that follow.
-    pub fn let_go(&self, below: u64) {
-        self.shared.let_go(below);
+    /// Kafka keeps its messages for as long as the topic says.
+    pub fn let_go(&self, below: &Positions) {
+        if let Log::Embedded(log) = self {
+            log.let_go(below.get(0));
+        }
     }
 
-    /// Keeps so much of the disk free, in a file, for writing the tables when nothing else finds room.
+    /// Keeps so much of the disk free, in a file, for writing the tables when nothing else finds room. Kafka has no part in it.
     pub fn keep_reserve(&self, path: PathBuf, bytes: u64) {
-        if bytes > 0 {
-            self.shared.keep_reserve(Reserve::open(self.files.clone(), path, bytes));
+        if let Log::Embedded(log) = self {
+            log.keep_reserve(path, bytes);
         }
     }
 
     /// Gives the reserve free, because the tables find no room. Appends are refused until it is restored. Blocks on the disk.
     pub fn spend_reserve(&self) {
-        self.shared.reserve().into_iter().for_each(Reserve::spend);
+        self.reserve().into_iter().for_each(Reserve::spend);
     }
 
     /// Takes the reserve back if there is room for it again. Blocks on the disk.
     pub fn restore_reserve(&self) {
-        self.shared.reserve().into_iter().for_each(Reserve::restore);
+        self.reserve().into_iter().for_each(Reserve::restore);
     }
 
     /// Whether appends are refused because the reserve is used.
     pub fn reserve_is_spent(&self) -> bool {
-        self.shared.reserve().is_some_and(Reserve::is_spent)
+        self.reserve().is_some_and(Reserve::is_spent)
+    }
+
+    fn reserve(&self) -> Option<&Reserve> {
+        match self {
+            Log::Embedded(log) => log.reserve(),
+            Log::Kafka(_) => None,
+        }
     }
 
     /// Writes what is queued and stops; every later append fails with [`LogError::Closed`]. Blocks until it is done.
     pub fn close(&self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(writer) = writer {
-            // A panic of the writer is in the log's status already.
-            let _ = writer.join();
+        match self {
+            Log::Embedded(log) => log.close(),
+            Log::Kafka(log) => log.close(),
         }
-    }
-}
-
-impl Drop for Log {
-    fn drop(&mut self) {
-        self.close();
     }
 }

@@ -65,7 +65,7 @@ pub(super) fn first_of(name: &Path) -> Option<u64> {
     if digits.len() == 20 { digits.parse().ok() } else { None }
 }
 
-fn header(first: u64, schemas: &Schemas) -> Vec<u8> {
+pub(super) fn header(first: u64, schemas: &Schemas) -> Vec<u8> {
     let mut body = first.to_le_bytes().to_vec();
     for (kind, message) in schemas {
         body.push(*kind);
@@ -81,6 +81,7 @@ fn header(first: u64, schemas: &Schemas) -> Vec<u8> {
 }
 
 /// Why a segment's header cannot be read.
+#[derive(Debug)]
 pub(super) enum Flaw {
     /// Incomplete or damaged.
     Torn(&'static str),
@@ -212,5 +213,5 @@ pub(super) fn decode(header: &Header, payload: Buffer, schemas: &Schemas) -> Res
             Payload::Tick(i64::from_le_bytes(tick))
         }
     };
-    Ok(Frame { offset: header.offset, written_at: header.written_at, payload })
+    Ok(Frame { sequence: 0, offset: header.offset, written_at: header.written_at, payload })
 }

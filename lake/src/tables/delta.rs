@@ -31,20 +31,31 @@ use url::Url;
 
 use super::encode::{DataFile, encode};
 use super::{DAY, LakeError};
+use crate::log::Positions;
 
-/// The embedded log is one sequence: topic `main`, partition 0.
-const APP: &str = "log/main/0";
+/// The application that wrote from the embedded log.
+const EMBEDDED_APP: &str = "log/main/0";
 /// Commits between checkpoints; a reader replays at most so many small files.
 const CHECKPOINT_COMMITS: u64 = 50;
 /// How long the table's own log keeps what a checkpoint covers.
 const LOG_RETENTION: &str = "interval 7 days";
 
-/// A table as of one snapshot: its files, and the log's offset up to which they hold every row of this table.
+/// Rows of one frame of the log, and where it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    pub(crate) sequence: usize,
+    pub(crate) offset: u64,
+    pub(crate) batch: RecordBatch,
+}
+
+/// A table as of one snapshot: its files, and the log's offsets up to which they hold every row of this table.
 #[derive(Clone)]
 pub struct TableState {
     pub table: &'static Table,
-    /// Rows with an offset up to this one are in the table; -1 before the first.
-    pub position: i64,
+    /// For each sequence of the log: rows with an offset up to this one are in the table; -1 before the first.
+    positions: Vec<i64>,
+    /// Under which name the position in each sequence stands in the table's log.
+    apps: Arc<[String]>,
     pub(super) log_store: LogStoreRef,
     pub(super) state: DeltaTableState,
 }
@@ -55,6 +66,7 @@ impl TableState {
         store: Arc<dyn ObjectStore>,
         root: &Url,
         table: &'static Table,
+        apps: Arc<[String]>,
     ) -> Result<Self, LakeError> {
         let failed = |source| LakeError::Delta { table: table.name, source };
         let url = root.join(&format!("{}/", table.name)).map_err(|e| LakeError::Root(e.to_string()))?;
@@ -72,35 +84,54 @@ impl TableState {
             add_columns(&log_store, &missing).await.map_err(failed)?;
             state = DeltaTableState::try_new(log_store.as_ref(), None).await.map_err(failed)?;
         }
-        let mut opened = TableState { table, position: -1, log_store, state };
-        opened.position = opened.committed().await.map_err(failed)?;
+        let mut opened = TableState { table, positions: Vec::new(), apps, log_store, state };
+        opened.positions = opened.committed().await.map_err(failed)?;
+        let embedded = opened.apps.iter().any(|app| app == EMBEDDED_APP);
+        if !embedded && opened.version_of(EMBEDDED_APP).await.map_err(failed)?.is_some() {
+            return Err(LakeError::OtherLog { table: table.name });
+        }
         Ok(opened)
     }
 
-    /// The last offset that the snapshot in hand says is in the table.
-    async fn committed(&self) -> Result<i64, DeltaTableError> {
-        Ok(self.state.transaction_version(self.log_store.as_ref(), APP).await?.unwrap_or(-1))
+    async fn version_of(&self, app: &str) -> Result<Option<i64>, DeltaTableError> {
+        self.state.transaction_version(self.log_store.as_ref(), app).await
     }
 
-    /// Appends the rows of the frames in `rows` (offset and batch, in log order) that the table does not hold yet, as one
-    /// commit that says the table holds all its rows up to `last`.
-    pub(crate) async fn append(&mut self, rows: &[(u64, RecordBatch)], last: u64, now: i64) -> Result<(), LakeError> {
+    /// The last offset of each sequence that the snapshot in hand says is in the table.
+    async fn committed(&self) -> Result<Vec<i64>, DeltaTableError> {
+        let mut committed = Vec::with_capacity(self.apps.len());
+        for app in self.apps.iter() {
+            committed.push(self.version_of(app).await?.unwrap_or(-1));
+        }
+        Ok(committed)
+    }
+
+    /// Rows of a sequence with an offset up to this one are in the table; -1 before the first.
+    pub fn position(&self, sequence: usize) -> i64 {
+        self.positions.get(sequence).copied().unwrap_or(-1)
+    }
+
+    /// Appends those of `rows` (each in log order) that the table does not hold yet, as one commit that says the table holds
+    /// all its rows below `next`.
+    pub(crate) async fn append(&mut self, rows: &[Placed], next: &Positions, now: i64) -> Result<(), LakeError> {
         let table = self.table;
         let failed = |source| LakeError::Delta { table: table.name, source };
         self.state.update(self.log_store.as_ref(), None).await.map_err(failed)?;
-        self.position = self.committed().await.map_err(failed)?;
-        let missing = rows.iter().filter(|(offset, batch)| *offset as i64 > self.position && batch.num_rows() > 0);
-        let batches: Vec<RecordBatch> = missing.map(|(_, batch)| batch.clone()).collect();
+        self.positions = self.committed().await.map_err(failed)?;
+        let missing =
+            |placed: &&Placed| placed.offset as i64 > self.position(placed.sequence) && placed.batch.num_rows() > 0;
+        let batches: Vec<RecordBatch> = rows.iter().filter(missing).map(|placed| placed.batch.clone()).collect();
         if batches.is_empty() {
             return Ok(());
         }
         let encoded = tokio::task::spawn_blocking(move || encode(table, &batches)).await;
         let files = encoded.map_err(|e| LakeError::Panicked(e.to_string()))?.map_err(|e| failed(e.into()))?;
         let mut actions = Vec::with_capacity(files.len());
+        let last = rows.iter().map(|placed| placed.offset).max().unwrap_or(0);
         for file in files {
             actions.push(Action::Add(self.put(file, &format!("part-{last:020}"), now).await.map_err(failed)?));
         }
-        self.commit(actions, last, now).await.map_err(failed)
+        self.commit(actions, next, now).await.map_err(failed)
     }
 
     /// Writes a file. Its name is its content's, so a retry that comes to the same file writes the same bytes.
@@ -121,17 +152,26 @@ impl TableState {
         })
     }
 
-    async fn commit(&mut self, actions: Vec<Action>, last: u64, now: i64) -> Result<(), DeltaTableError> {
+    async fn commit(&mut self, actions: Vec<Action>, next: &Positions, now: i64) -> Result<(), DeltaTableError> {
         let checkpoint = (self.state.version() + 2).is_multiple_of(CHECKPOINT_COMMITS);
+        let mut positions = self.positions.clone();
+        let mut transactions = Vec::new();
+        for (sequence, (position, app)) in positions.iter_mut().zip(self.apps.iter()).enumerate() {
+            let last = next.get(sequence) as i64 - 1;
+            if last > *position {
+                *position = last;
+                transactions.push(Transaction::new_with_last_update(app, last, Some(now / 1_000)));
+            }
+        }
         let properties = CommitProperties::default()
-            .with_application_transaction(Transaction::new_with_last_update(APP, last as i64, Some(now / 1_000)))
+            .with_application_transactions(transactions)
             .with_cleanup_expired_logs(Some(checkpoint));
         let partition_by = Some(vec![DAY.to_owned()]);
         let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by, predicate: None };
         let commit = CommitBuilder::from(properties).with_actions(actions);
         let done = commit.build(Some(&self.state), self.log_store.clone(), operation).await?;
         self.state = done.snapshot();
-        self.position = last as i64;
+        self.positions = positions;
         Ok(())
     }
 

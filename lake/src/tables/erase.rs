@@ -18,6 +18,7 @@ use super::data::{Data, Why};
 use super::holds::{Hold, held, of_tenant};
 use super::names::{erase, naming};
 use super::{LET_GO, Lake, LakeError, TableState, lock};
+use crate::log::Positions;
 
 /// Longer than a query may take.
 const QUERIES_PATIENCE: Duration = Duration::from_secs(90);
@@ -37,7 +38,7 @@ pub struct Erasure {
     /// Files deleted from the disk.
     pub files_deleted: u64,
     /// Frames of the log below this offset may name the user until their segments are released.
-    pub log_until: u64,
+    pub log_until: Positions,
     /// Whether files that were replaced stay for now, because a query still reads them.
     pub files_wait: bool,
 }
@@ -60,9 +61,9 @@ impl Lake {
     pub async fn erase(&self, tenant: &str, ids: &[String], dry: bool) -> Result<Erasure, LakeError> {
         let _keeping = self.keeping.lock().await;
         let _running = self.running("erasure");
-        let log_until = self.log.end();
+        let log_until = self.log.ends();
         self.flush().await?;
-        let mut erasure = Erasure { log_until, ..Erasure::default() };
+        let mut erasure = Erasure { log_until: log_until.clone(), ..Erasure::default() };
         let who = Arc::new(Who { tenant: tenant.to_owned(), ids: ids.to_vec() });
         let mut work = Vec::new();
         let mut holds = Vec::new();
@@ -96,8 +97,8 @@ impl Lake {
             }
         }
         let let_go = self.root.clone().join(LET_GO);
-        self.store.put(&let_go, log_until.to_string().into()).await.map_err(LakeError::Store)?;
-        self.log.let_go(log_until);
+        self.store.put(&let_go, log_until.get(0).to_string().into()).await.map_err(LakeError::Store)?;
+        self.log.let_go(&log_until);
         Ok(erasure)
     }
 

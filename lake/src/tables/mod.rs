@@ -3,7 +3,8 @@
 //! Each table (`schemas::TABLES`) is a folder below the lake's root, partitioned by `event_day`. The writer takes the log's
 //! frames in order and makes one commit for each table that has rows among them.
 //!
-//! **Why no row is missing or doubled.** A table's commit carries `txn{log/main/0, version = last offset of the flush}`, so:
+//! **Why no row is missing or doubled.** A table's commit carries, for each sequence of the log, `txn{log/<topic>/<partition>,
+//! version = last offset of the flush}` (`log/main/0` for the embedded log), so:
 //! 1. *A table holds exactly its rows at or below its txn.* A flush covers all frames between the last one and its end, and
 //!    leaves out the rows at or below the txn of the very snapshot it commits against (`delta`). A crash between two tables'
 //!    commits, or after all of them, only makes some rows be left out the next time.
@@ -66,7 +67,7 @@ pub use verify::{Count, Verification};
 use crate::clock::Clock;
 use crate::files::store::FileStore;
 use crate::files::{Bucket, Files, S3Config, Whole};
-use crate::log::{Log, LogError};
+use crate::log::{Log, LogError, Positions};
 use keep::Keeping;
 use snapshot::Published;
 use writer::Writer;
@@ -176,6 +177,15 @@ pub enum LakeError {
          or another lake's"
     )]
     LogBehind { table: &'static str, position: i64, end: u64 },
+    #[error(
+        "table {table} was written from the embedded log: a lake is of one log, and Kafka's rows go into one of their own"
+    )]
+    OtherLog { table: &'static str },
+    #[error(
+        "the tables need the log {name} from offset {next} on, but Kafka has deleted it up to {first}: its retention is \
+         shorter than the tables stood still; what is between them is lost to the tables"
+    )]
+    Lost { name: String, next: u64, first: u64 },
     #[error("the tables are behind by more than tail_bytes_max ({bytes_max} bytes); retry when they have caught up")]
     Behind { bytes_max: usize },
     #[error(transparent)]
@@ -203,7 +213,7 @@ impl LakeError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LakeStatus {
     /// Every row below this offset is in the tables.
-    pub next: u64,
+    pub next: Positions,
     /// Frames in the log that are not.
     pub behind: u64,
     /// Why the last flush failed; none once one has succeeded.
@@ -265,26 +275,24 @@ impl Lake {
     ) -> Result<Arc<Lake>, LakeError> {
         // Neither `file:` nor `s3:`, for which the readers would bring stores of their own.
         let root = &Url::parse("lake://root/").map_err(|e| LakeError::Root(e.to_string()))?;
+        let apps: Arc<[String]> = (0..log.sequences()).map(|sequence| format!("log/{}", log.name(sequence))).collect();
         let mut tables = Vec::with_capacity(schemas::TABLES.len());
         for table in schemas::TABLES {
-            tables.push(TableState::open(store.clone(), root, table).await?);
-        }
-        for TableState { table, position, .. } in &tables {
-            let end = log.end();
-            if *position >= end as i64 {
-                return Err(LakeError::LogBehind { table: table.name, position: *position, end });
-            }
+            tables.push(TableState::open(store.clone(), root, table, apps.clone()).await?);
         }
         let root = Path::from_url_path(root.path()).map_err(|e| LakeError::Root(e.to_string()))?;
-        let stored_next = Whole::new(store.clone(), root.clone().join(NEXT));
-        let stored = number(&stored_next, NEXT).await?;
-        if stored > log.end() {
-            return Err(LakeError::LogBehind { table: NEXT, position: stored as i64 - 1, end: log.end() });
-        }
-        let writer = Writer::new(tables, log.first().max(stored));
+        let name = match &*log {
+            Log::Embedded(_) => NEXT.to_owned(),
+            Log::Kafka(_) => format!("{NEXT}-{}", log.name(0).trim_end_matches("/0")),
+        };
+        let stored_next = Whole::new(store.clone(), root.clone().join(name));
+        let before = stored(&stored_next, NEXT).await?;
+        let next = (0..log.sequences()).map(|sequence| next(&log, &tables, before.get(sequence), sequence));
+        let begin = next.collect::<Result<_, _>>()?;
+        let writer = Writer::new(tables, begin);
         let published = Mutex::new(Arc::new(writer.publish()));
         let held = holds::load(&store, &root).await?;
-        log.let_go(number(&Whole::new(store.clone(), root.clone().join(LET_GO)), LET_GO).await?);
+        log.let_go(&stored(&Whole::new(store.clone(), root.clone().join(LET_GO)), LET_GO).await?);
         Ok(Arc::new(Lake {
             store,
             stored_next,
@@ -327,7 +335,7 @@ impl Lake {
                 Err(e) => Err(e),
             };
             if let Err(error) = done {
-                if let LakeError::Log(LogError::Closed | LogError::Fatal(_)) = error {
+                if let LakeError::Log(LogError::Closed | LogError::Fatal(_) | LogError::Gone { .. }) = error {
                     return Err(error);
                 }
                 tracing::error!(%error, "writing to the lake failed and is tried again");
@@ -338,9 +346,9 @@ impl Lake {
 
     /// Writes everything that the log holds now to the tables; durable when it returns.
     pub async fn flush(&self) -> Result<(), LakeError> {
-        let end = self.log.end();
+        let end = self.log.ends();
         let mut writer = self.writer.lock().await;
-        while writer.next() < end {
+        while !writer.next().reaches(&end) {
             writer.fill(&self.log, self.config.flush_bytes_max, self.clock.now_micros()).await?;
             self.write(&mut writer).await?;
         }
@@ -370,7 +378,7 @@ impl Lake {
         writer.write(self.clock.now_micros()).await?;
         // Before the log may let the frames go: a snapshot that finds them gone must find this.
         self.publish(writer);
-        let next = writer.next().to_string();
+        let next = serde_json::to_string(writer.next()).expect("numbers are JSON");
         self.stored_next.write(next).await.map_err(LakeError::Next)?;
         self.log.passed(GROUP, writer.next());
         Ok(())
@@ -388,25 +396,47 @@ impl Lake {
         loop {
             let published = lock(&self.published).clone();
             let (log, bytes_max) = (self.log.clone(), self.config.tail_bytes_max);
+            let from = published.next.clone();
             let taken = tokio::task::spawn_blocking(move || Snapshot::take(published, &log, bytes_max)).await;
             match taken.map_err(|e| LakeError::Panicked(e.to_string()))? {
-                Err(LakeError::Log(LogError::Gone { first })) if lock(&self.published).next >= first => {}
+                // Released after a flush, whose state is there already.
+                Err(LakeError::Log(LogError::Gone { .. })) if lock(&self.published).next != from => {}
                 taken => return taken,
             }
         }
     }
 
     pub fn status(&self) -> LakeStatus {
-        let next = lock(&self.published).next;
-        LakeStatus { next, behind: self.log.end().saturating_sub(next), error: lock(&self.error).clone() }
+        let next = lock(&self.published).next.clone();
+        LakeStatus { behind: next.behind(&self.log.ends()), next, error: lock(&self.error).clone() }
     }
 }
 
-/// A number that is stored in a file of its own; 0 where there is none.
-async fn number(file: &Whole, name: &str) -> Result<u64, LakeError> {
-    let Some(stored) = file.read().await.map_err(LakeError::Next)? else { return Ok(0) };
+/// Where the writer begins in a sequence: `stored`, or where the tables end, or where the log begins.
+fn next(log: &Log, tables: &[TableState], stored: u64, sequence: usize) -> Result<u64, LakeError> {
+    let (first, end) = (log.first(sequence), log.end(sequence));
+    if let Some(table) = tables.iter().find(|table| table.position(sequence) >= end as i64) {
+        let (table, position) = (table.table.name, table.position(sequence));
+        return Err(LakeError::LogBehind { table, position, end });
+    }
+    if stored > end {
+        return Err(LakeError::LogBehind { table: NEXT, position: stored as i64 - 1, end });
+    }
+    let least = tables.iter().map(|table| table.position(sequence) + 1).min().unwrap_or(0);
+    let next = stored.max(least.unsigned_abs());
+    // The embedded log releases only what is in the tables.
+    if next > 0 && next < first && matches!(log, Log::Kafka(_)) {
+        return Err(LakeError::Lost { name: log.name(sequence), next, first });
+    }
+    Ok(next.max(first))
+}
+
+/// Positions that are stored in a file of their own; 0 where there is none.
+async fn stored(file: &Whole, name: &str) -> Result<Positions, LakeError> {
+    let Some(stored) = file.read().await.map_err(LakeError::Next)? else { return Ok(Positions::default()) };
     let text = std::str::from_utf8(&stored).unwrap_or("");
-    text.parse().map_err(|_| LakeError::Root(format!("`{name}` does not hold a position of the log but `{text}`")))
+    let wrong = |_| LakeError::Root(format!("`{name}` does not hold a position of the log but `{text}`"));
+    serde_json::from_str(text).map_err(wrong)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -6,14 +6,14 @@ use arrow::array::RecordBatch;
 
 use super::writer::{bytes, rows};
 use super::{LakeError, TableState};
-use crate::log::{Frame, Log};
+use crate::log::{Frame, Log, Positions};
 
 /// Frames are read from the log in steps of this size.
 const STEP_BYTES: usize = 16 << 20;
 
 /// The tables after a flush: every row of the log below `next` is in them.
 pub(crate) struct Published {
-    pub(crate) next: u64,
+    pub(crate) next: Positions,
     pub(crate) tables: Vec<TableState>,
 }
 
@@ -34,13 +34,13 @@ pub struct TableSnapshot {
 
 impl Snapshot {
     pub(crate) fn take(published: Arc<Published>, log: &Log, bytes_max: usize) -> Result<Self, LakeError> {
-        let end = log.end();
-        let (mut frames, mut size, mut next) = (Vec::new(), 0, published.next);
-        while next < end {
-            for frame in log.read(next, STEP_BYTES)? {
-                next = frame.offset + 1;
+        let end = log.ends();
+        let (mut frames, mut size, mut next) = (Vec::new(), 0, published.next.clone());
+        while !next.reaches(&end) {
+            for frame in log.read_all(&next, STEP_BYTES)? {
+                next.pass(frame.sequence, frame.offset + 1);
                 // A frame that came since `end` was asked for belongs to a later moment.
-                if frame.offset < end {
+                if frame.offset < end.get(frame.sequence) {
                     size += rows(&frame.payload).map_or(0, |(_, batch)| bytes(batch));
                     frames.push(frame);
                 }
@@ -53,8 +53,8 @@ impl Snapshot {
     }
 
     /// Every row below this offset is in the tables.
-    pub(crate) fn next(&self) -> u64 {
-        self.published.next
+    pub(crate) fn next(&self) -> &Positions {
+        &self.published.next
     }
 
     /// A table of `schemas::TABLES` by name.
@@ -63,7 +63,7 @@ impl Snapshot {
         let state = self.published.tables[index].clone();
         let tail = self.frames.iter().filter_map(|frame| {
             let (table, batch) = rows(&frame.payload)?;
-            (table == index && frame.offset as i64 > state.position).then(|| batch.clone())
+            (table == index && frame.offset as i64 > state.position(frame.sequence)).then(|| batch.clone())
         });
         Some(TableSnapshot { tail: tail.collect(), state, _published: self.published.clone() })
     }

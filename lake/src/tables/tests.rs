@@ -9,6 +9,7 @@ use deltalake::datafusion::prelude::{SessionConfig, SessionContext};
 use schemas::event::{self, EventRow, Events};
 use url::Url;
 
+use super::delta::Placed;
 use super::*;
 use crate::files::sim::SimFiles;
 
@@ -45,6 +46,12 @@ pub(crate) fn frame(offset: u64, count: usize) -> (u64, RecordBatch) {
     (offset, event::batch(&rows))
 }
 
+async fn append(table: &mut TableState, frames: &[(u64, RecordBatch)], last: u64) -> Result<(), LakeError> {
+    let placed = |(offset, batch): &(u64, RecordBatch)| Placed { sequence: 0, offset: *offset, batch: batch.clone() };
+    let rows: Vec<Placed> = frames.iter().map(placed).collect();
+    table.append(&rows, &[last + 1].into_iter().collect(), 1).await
+}
+
 async fn open(files: &SimFiles) -> Result<TableState, LakeError> {
     open_as(files, &event::TABLE).await
 }
@@ -59,7 +66,8 @@ fn older(without: &str) -> &'static schemas::Table {
 async fn open_as(files: &SimFiles, table: &'static schemas::Table) -> Result<TableState, LakeError> {
     let store =
         Arc::new(FileStore::new(Arc::new(files.clone()), PathBuf::from("lake"), Clock::manual(50_000 * DAY_MICROS)));
-    TableState::open(store, &Url::parse("lake://folder/").expect("a URL"), table).await
+    let apps = Arc::from(["log/main/0".to_owned()]);
+    TableState::open(store, &Url::parse("lake://folder/").expect("a URL"), table, apps).await
 }
 
 /// All rows in the table's files, read by SQL.
@@ -94,13 +102,13 @@ fn ids_of(frames: &[(u64, RecordBatch)]) -> Vec<String> {
 async fn rows_come_back_as_they_were() {
     let files = SimFiles::new();
     let mut table = open(&files).await.unwrap();
-    assert_eq!((table.position, table.protocol()), (-1, (1, 2)));
+    assert_eq!((table.position(0), table.protocol()), (-1, (1, 2)));
     let frame = frame(7, 100);
-    table.append(std::slice::from_ref(&frame), 9, 1).await.unwrap();
-    assert_eq!(table.position, 9);
+    append(&mut table, std::slice::from_ref(&frame), 9).await.unwrap();
+    assert_eq!(table.position(0), 9);
     assert_eq!(table.size(), Size { version: 1, files: 2, rows: 100 });
     let table = open(&files).await.unwrap();
-    assert_eq!((table.position, table.protocol()), (9, (1, 2)));
+    assert_eq!((table.position(0), table.protocol()), (9, (1, 2)));
     let mut found: Vec<EventRow> = Vec::new();
     for batch in rows(&table).await {
         assert_eq!(batch.schema().field(3).data_type(), event::TABLE.schema().field(3).data_type());
@@ -124,14 +132,14 @@ async fn a_table_of_a_version_before_a_column_gets_it_and_keeps_its_rows() {
     let files = SimFiles::new();
     let mut old = open_as(&files, older("agent_alias")).await.unwrap();
     let before = frame(0, 10);
-    old.append(&[(0, project(&before.1, "agent_alias"))], 0, 1).await.unwrap();
+    append(&mut old, &[(0, project(&before.1, "agent_alias"))], 0).await.unwrap();
 
     let mut table = open(&files).await.unwrap();
-    assert_eq!((table.position, table.protocol()), (0, (1, 2)));
+    assert_eq!((table.position(0), table.protocol()), (0, (1, 2)));
     assert_eq!(ids(&table).await, ids_of(std::slice::from_ref(&before)));
     let row = EventRow { agent_alias: Some("consumer-7".into()), ..Events::new(&before.1).unwrap().row(0) };
     let after = (1, event::batch([&EventRow { event_id: "aliased".into(), log_offset: 1, ..row }]));
-    table.append(std::slice::from_ref(&after), 1, 1).await.unwrap();
+    append(&mut table, std::slice::from_ref(&after), 1).await.unwrap();
 
     // Opened again, nothing is left to add.
     let version = table.size().version;
@@ -153,7 +161,7 @@ async fn a_cut_while_a_column_is_added_loses_nothing() {
     let written = async || {
         let files = SimFiles::new();
         let mut old = open_as(&files, older("agent_alias")).await.unwrap();
-        old.append(&[(0, project(&rows.1, "agent_alias"))], 0, 1).await.unwrap();
+        append(&mut old, &[(0, project(&rows.1, "agent_alias"))], 0).await.unwrap();
         files
     };
     let whole = written().await;
@@ -185,14 +193,14 @@ async fn a_repeat_adds_nothing() {
     let files = SimFiles::new();
     let mut table = open(&files).await.unwrap();
     let frames = [frame(0, 10), frame(1, 10), frame(2, 10), frame(3, 10)];
-    table.append(&frames[..2], 1, 1).await.unwrap();
+    append(&mut table, &frames[..2], 1).await.unwrap();
     let (mut stale, mut staler) = (table.clone(), table.clone());
-    table.append(&frames[..3], 2, 1).await.unwrap();
-    table.append(&frames[..3], 2, 1).await.unwrap();
+    append(&mut table, &frames[..3], 2).await.unwrap();
+    append(&mut table, &frames[..3], 2).await.unwrap();
     // A writer whose state is older than the table's looks before it writes, the same file as another or a larger one.
-    stale.append(&frames[..3], 2, 1).await.unwrap();
-    stale.append(&frames[..1], 0, 1).await.unwrap();
-    staler.append(&frames, 3, 1).await.unwrap();
+    append(&mut stale, &frames[..3], 2).await.unwrap();
+    append(&mut stale, &frames[..1], 0).await.unwrap();
+    append(&mut staler, &frames, 3).await.unwrap();
     assert_eq!(ids(&open(&files).await.unwrap()).await, ids_of(&frames));
 }
 
@@ -202,12 +210,12 @@ async fn checkpoints_keep_position_and_rows() {
     let mut table = open(&files).await.unwrap();
     let frames: Vec<_> = (0..105).map(|offset| frame(offset, 2)).collect();
     for frame in &frames {
-        table.append(std::slice::from_ref(frame), frame.0, 1).await.unwrap();
+        append(&mut table, std::slice::from_ref(frame), frame.0).await.unwrap();
     }
     let names = files.list(&PathBuf::from("lake/events/_delta_log")).unwrap();
     assert_eq!(names.iter().filter(|n| n.to_string_lossy().contains("checkpoint.parquet")).count(), 2, "{names:?}");
     let table = open(&files).await.unwrap();
-    assert_eq!(table.position, 104);
+    assert_eq!(table.position(0), 104);
     assert_eq!(ids(&table).await, ids_of(&frames));
 }
 
@@ -217,8 +225,8 @@ async fn a_cut_anywhere_leaves_each_row_once() {
     let frames = [frame(0, 6), frame(1, 6), frame(2, 6)];
     let run = async |files: &SimFiles| -> Result<(), LakeError> {
         let mut table = open(files).await?;
-        table.append(&frames[..1], 0, 1).await?;
-        table.append(&frames[1..], 2, 1).await
+        append(&mut table, &frames[..1], 0).await?;
+        append(&mut table, &frames[1..], 2).await
     };
     let whole = SimFiles::new();
     run(&whole).await.unwrap();
@@ -232,9 +240,9 @@ async fn a_cut_anywhere_leaves_each_row_once() {
         let found = files.after_cut(seed);
         let mut table = open(&found).await.unwrap();
         let before = ids(&table).await;
-        let held = frames.iter().filter(|(offset, _)| *offset as i64 <= table.position).cloned().collect::<Vec<_>>();
+        let held = frames.iter().filter(|(offset, _)| *offset as i64 <= table.position(0)).cloned().collect::<Vec<_>>();
         assert_eq!(before, ids_of(&held), "cut at {cut}");
-        table.append(&frames, 2, 1).await.unwrap();
+        append(&mut table, &frames, 2).await.unwrap();
         assert_eq!(ids(&open(&found).await.unwrap()).await, ids_of(&frames), "cut at {cut}");
     }
 }

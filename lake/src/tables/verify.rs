@@ -24,8 +24,8 @@ use schemas::ledger::{Ledger, LedgerRow};
 use serde::{Deserialize, Serialize};
 
 use super::removed::{self, Removed};
-use super::{Lake, LakeError, Snapshot, TableSnapshot, lock};
-use crate::log::{Log, LogError};
+use super::{Lake, LakeError, Snapshot, TableSnapshot};
+use crate::log::{Log, LogError, Positions};
 
 /// So many rows are counted in one scan.
 const SPAN_ROWS: i64 = 2_000_000;
@@ -64,10 +64,10 @@ pub struct Verification {
     pub problems: Vec<String>,
     pub problems_omitted: u64,
     /// The frames of the log that were read: from, and up to but not with.
-    pub log_from: u64,
-    pub log_until: u64,
-    /// Everything below this offset was looked for in the tables.
-    pub tables_until: u64,
+    pub log_from: Positions,
+    pub log_until: Positions,
+    /// Everything below was looked for in the tables.
+    pub tables_until: Positions,
     pub counts: Vec<Count>,
 }
 
@@ -139,33 +139,37 @@ impl Lake {
         let _running = self.running("verify");
         self.flush().await?;
         let snapshot = self.snapshot().await?;
-        let until = lock(&self.published).next.min(snapshot.next());
+        // What was flushed since the snapshot is not looked at.
+        let until = snapshot.next().clone();
         let table = |name: &str| snapshot.table(name).expect("the lake has every declared table");
         let mut problems = Problems::default();
         let mut counted =
             [self.counted("events", &table("events")).await?, self.counted("quarantine", &table("quarantine")).await?];
         let tables = [table("events"), table("quarantine")];
         let mut counts: BTreeMap<Group, Count> = BTreeMap::new();
-        let mut entries = Entries::open(&table(LEDGER), until).await?;
-        let mut from = 0;
-        while let Some(span) = entries.span(&mut problems).await? {
-            for (counted, table) in counted.iter_mut().zip(&tables) {
-                compare(counted, table, from, &span, &mut counts, &mut problems).await?;
+        for sequence in (0..self.log.sequences()).map(|number| self.sequence(number, &until)) {
+            let mut entries = Entries::open(&table(LEDGER), &sequence).await?;
+            let mut from = 0;
+            while let Some(span) = entries.span(&mut problems).await? {
+                for (counted, table) in counted.iter_mut().zip(&tables) {
+                    let within = sequence.between(from, span.until);
+                    compare(counted, table, (from, within), &span, &mut counts, &mut problems).await?;
+                }
+                from = span.until;
             }
-            from = span.until;
+            for (counted, table) in counted.iter().zip(&tables) {
+                behind(counted, table, sequence.between(from, sequence.until), &mut problems).await?;
+            }
         }
-        for (counted, table) in counted.iter_mut().zip(&tables) {
-            behind(counted, table, from, until as i64, &mut problems).await?;
-            settle(counted, &mut counts, &mut problems);
-        }
-        let log_from = self.log.first();
-        self.log_against(&snapshot, until, &mut problems).await?;
+        counted.iter_mut().for_each(|counted| settle(counted, &mut counts, &mut problems));
+        let log_from = self.log.firsts();
+        self.log_against(&snapshot, &until, &mut problems).await?;
         Ok(Verification {
             holds: problems.told.is_empty(),
             problems: problems.told,
             problems_omitted: problems.omitted,
             log_from,
-            log_until: self.log.end(),
+            log_until: self.log.ends(),
             tables_until: until,
             counts: counts.into_values().collect(),
         })
@@ -183,36 +187,67 @@ impl Lake {
         Ok(Counted { name, removed, missing: BTreeMap::new() })
     }
 
+    fn sequence(&self, number: usize, until: &Positions) -> Sequence {
+        Sequence { number, of: self.log.sequences(), until: until.get(number) as i64 }
+    }
+
     /// Reads the retained log, and looks for the rows of each frame that is written already.
-    async fn log_against(&self, snapshot: &Snapshot, until: u64, problems: &mut Problems) -> Result<(), LakeError> {
+    async fn log_against(
+        &self,
+        snapshot: &Snapshot,
+        until: &Positions,
+        problems: &mut Problems,
+    ) -> Result<(), LakeError> {
         let mut tables = Vec::with_capacity(TABLES.len());
         for declared in TABLES {
             let table = snapshot.table(declared.name).expect("the lake has every declared table");
             let removed = self.counted(declared.name, &table).await?.removed;
             tables.push((table, removed));
         }
-        let mut next = self.log.first();
-        while next < until {
-            let (log, from) = (self.log.clone(), next);
-            let read = tokio::task::spawn_blocking(move || frames(&log, from, until)).await;
-            let (end, frames) = match read.map_err(|e| LakeError::Panicked(e.to_string()))? {
-                Ok(read) => read,
-                // Released since: what is gone is in the tables, and was counted above.
-                Err(LogError::Gone { first }) => {
-                    next = first.max(next + 1);
-                    continue;
+        for sequence in (0..self.log.sequences()).map(|number| self.sequence(number, until)) {
+            let (number, until) = (sequence.number, sequence.until.unsigned_abs());
+            let mut next = self.log.first(number);
+            while next < until {
+                let (log, from) = (self.log.clone(), next);
+                let read = tokio::task::spawn_blocking(move || frames(&log, number, from, until)).await;
+                let (end, frames) = match read.map_err(|e| LakeError::Panicked(e.to_string()))? {
+                    Ok(read) => read,
+                    // Released since: what is gone is in the tables, and was counted above.
+                    Err(LogError::Gone { first }) => {
+                        next = first.max(next + 1);
+                        continue;
+                    }
+                    Err(error) => {
+                        problems.add(format!("log: {error}"));
+                        return Ok(());
+                    }
+                };
+                for ((table, removed), frames) in tables.iter().zip(frames) {
+                    let within = sequence.between(next as i64, end as i64);
+                    against(table, removed, &frames, within, problems).await?;
                 }
-                Err(error) => {
-                    problems.add(format!("log: {error}"));
-                    return Ok(());
-                }
-            };
-            for ((table, removed), frames) in tables.iter().zip(frames) {
-                against(table, removed, &frames, (next, end), problems).await?;
+                next = end;
             }
-            next = end;
         }
         Ok(())
+    }
+}
+
+/// One sequence of the log, of how many, and up to where it is looked at.
+struct Sequence {
+    number: usize,
+    of: usize,
+    until: i64,
+}
+
+impl Sequence {
+    /// The rows of the sequence from one offset to another.
+    fn between(&self, from: i64, until: i64) -> Expr {
+        let within = col("log_offset").gt_eq(lit(from)).and(col("log_offset").lt(lit(until)));
+        if self.of == 1 {
+            return within;
+        }
+        within.and((col("log_partition") % lit(self.of as i32)).eq(lit(self.number as i32)))
     }
 }
 
@@ -221,14 +256,13 @@ async fn against(
     table: &TableSnapshot,
     removed: &[Removed],
     frames: &[(u64, i64)],
-    (from, end): (u64, u64),
+    within: Expr,
     problems: &mut Problems,
 ) -> Result<(), LakeError> {
     if frames.is_empty() {
         return Ok(());
     }
     let name = table.state.table.name;
-    let within = col("log_offset").gt_eq(lit(from as i64)).and(col("log_offset").lt(lit(end as i64)));
     let groups = count_rows(table, Some(within), vec![col("log_offset")]).await?;
     let found: BTreeMap<i64, (i64, i64)> =
         groups.into_iter().map(|group| (group.offset, (group.rows, group.distinct))).collect();
@@ -249,10 +283,10 @@ async fn against(
 type Frames = Vec<Vec<(u64, i64)>>;
 
 /// Up to which offset the log was read, and what was found.
-fn frames(log: &Log, from: u64, until: u64) -> Result<(u64, Frames), LogError> {
+fn frames(log: &Log, sequence: usize, from: u64, until: u64) -> Result<(u64, Frames), LogError> {
     let (mut next, mut total, mut found) = (from, 0, vec![Vec::new(); TABLES.len()]);
     while next < until && total < SPAN_ROWS {
-        for frame in log.read(next, LOG_STEP_BYTES)? {
+        for frame in log.read(sequence, next, LOG_STEP_BYTES)? {
             if frame.offset >= until {
                 return Ok((until, found));
             }
@@ -260,7 +294,10 @@ fn frames(log: &Log, from: u64, until: u64) -> Result<(u64, Frames), LogError> {
             if let Some((table, batch)) = super::writer::rows(&frame.payload) {
                 let rows = batch.num_rows() as i64;
                 total += rows;
-                found[table].push((frame.offset, rows));
+                // What the duplicate filter of a reader leaves of a frame may be nothing.
+                if rows > 0 {
+                    found[table].push((frame.offset, rows));
+                }
             }
         }
     }
@@ -283,11 +320,11 @@ struct Entries {
 }
 
 impl Entries {
-    async fn open(ledger: &TableSnapshot, until: u64) -> Result<Entries, LakeError> {
+    async fn open(ledger: &TableSnapshot, sequence: &Sequence) -> Result<Entries, LakeError> {
         let context = context();
         let rows = context.read_table(ledger.state.provider(Arc::new(context.state())).await?);
         let stream = async {
-            let rows = rows?.filter(col("log_offset").lt(lit(until as i64)))?;
+            let rows = rows?.filter(sequence.between(0, sequence.until))?;
             rows.sort(vec![col("log_offset").sort(true, true), col("log_index").sort(true, true)])?
                 .execute_stream()
                 .await
@@ -343,13 +380,12 @@ fn refused(entry: &LedgerRow) -> i64 {
 async fn compare(
     counted: &mut Counted,
     table: &TableSnapshot,
-    from: i64,
+    (from, within): (i64, Expr),
     span: &Span,
     counts: &mut BTreeMap<Group, Count>,
     problems: &mut Problems,
 ) -> Result<(), LakeError> {
     let events = counted.name == "events";
-    let within = col("log_offset").gt_eq(lit(from)).and(col("log_offset").lt(lit(span.until)));
     let columns = ["log_offset", "tenant", "door", "source"].map(col).to_vec();
     let mut there: BTreeMap<i64, BTreeMap<Group, Found>> = BTreeMap::new();
     for group in count_rows(table, Some(within), columns).await? {
@@ -406,11 +442,9 @@ impl Count {
 async fn behind(
     counted: &Counted,
     table: &TableSnapshot,
-    from: i64,
-    until: i64,
+    within: Expr,
     problems: &mut Problems,
 ) -> Result<(), LakeError> {
-    let within = col("log_offset").gt_eq(lit(from)).and(col("log_offset").lt(lit(until)));
     for group in count_rows(table, Some(within), vec![col("log_offset")]).await? {
         problems.add(format!("{}: rows at offset {} that no entry counts", counted.name, group.offset));
     }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
 
+use super::delta::Placed;
 use super::snapshot::Published;
 use super::{LakeConfig, LakeError, TableState};
-use crate::log::{Frame, Log, Payload};
+use crate::log::{Frame, Log, Payload, Positions};
 
 /// A failed flush is tried again after this long.
 const RETRY_MICROS: i64 = 1_000_000;
@@ -15,9 +16,10 @@ pub(crate) struct Writer {
     /// In the order of `schemas::TABLES`.
     tables: Vec<TableState>,
     /// Everything below is in the tables.
-    next: u64,
-    /// Frames from `next` on, without a gap.
+    next: Positions,
+    /// Frames from `next` to `gathered`, without a gap.
     pending: Vec<Arc<Frame>>,
+    gathered: Positions,
     pending_bytes: usize,
     /// When the first pending frame was gathered.
     since: i64,
@@ -25,11 +27,10 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// A writer that goes on where the tables end; `first` is the first frame that the log retains.
-    pub(crate) fn new(tables: Vec<TableState>, first: u64) -> Self {
-        let least = tables.iter().map(|t| t.position + 1).min().unwrap_or(0);
-        let next = first.max(least.max(0) as u64);
-        Writer { tables, next, pending: Vec::new(), pending_bytes: 0, since: 0, not_before: i64::MIN }
+    /// A writer that goes on where the tables end, and not before `next`.
+    pub(crate) fn new(tables: Vec<TableState>, next: Positions) -> Self {
+        let (pending, gathered) = (Vec::new(), next.clone());
+        Writer { tables, next, pending, gathered, pending_bytes: 0, since: 0, not_before: i64::MIN }
     }
 
     /// The table of this place in `schemas::TABLES`.
@@ -37,28 +38,28 @@ impl Writer {
         &mut self.tables[index]
     }
 
-    pub(crate) fn next(&self) -> u64 {
-        self.next
+    pub(crate) fn next(&self) -> &Positions {
+        &self.next
     }
 
     pub(crate) fn publish(&self) -> Published {
-        Published { next: self.next, tables: self.tables.clone() }
+        Published { next: self.next.clone(), tables: self.tables.clone() }
     }
 
     /// Gathers new frames, up to `bytes_max` of them.
     pub(crate) async fn fill(&mut self, log: &Arc<Log>, bytes_max: usize, now: i64) -> Result<(), LakeError> {
         loop {
-            let from = self.pending.last().map_or(self.next, |frame| frame.offset + 1);
-            if from >= log.end() || self.pending_bytes >= bytes_max {
+            if self.gathered.reaches(&log.ends()) || self.pending_bytes >= bytes_max {
                 return Ok(());
             }
             if self.pending.is_empty() {
                 self.since = now;
             }
-            let (log, bytes_max) = (log.clone(), bytes_max - self.pending_bytes);
-            let read = tokio::task::spawn_blocking(move || log.read(from, bytes_max)).await;
+            let (log, from, bytes_max) = (log.clone(), self.gathered.clone(), bytes_max - self.pending_bytes);
+            let read = tokio::task::spawn_blocking(move || log.read_all(&from, bytes_max)).await;
             for frame in read.map_err(|e| LakeError::Panicked(e.to_string()))?? {
                 self.pending_bytes += rows(&frame.payload).map_or(0, |(_, batch)| bytes(batch));
+                self.gathered.pass(frame.sequence, frame.offset + 1);
                 self.pending.push(frame);
             }
         }
@@ -80,19 +81,22 @@ impl Writer {
 
     /// Writes the pending frames' rows to their tables. After an error it may be called again: what was written is left out.
     pub(crate) async fn write(&mut self, now: i64) -> Result<(), LakeError> {
-        let Some(last) = self.pending.last().map(|frame| frame.offset) else { return Ok(()) };
-        let mut of_table: Vec<Vec<(u64, RecordBatch)>> = vec![Vec::new(); self.tables.len()];
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let mut of_table: Vec<Vec<Placed>> = vec![Vec::new(); self.tables.len()];
         for frame in &self.pending {
             if let Some((table, batch)) = rows(&frame.payload) {
-                of_table[table].push((frame.offset, batch.clone()));
+                let (sequence, offset, batch) = (frame.sequence, frame.offset, batch.clone());
+                of_table[table].push(Placed { sequence, offset, batch });
             }
         }
         for (table, rows) in self.tables.iter_mut().zip(of_table) {
             if !rows.is_empty() {
-                table.append(&rows, last, now).await?;
+                table.append(&rows, &self.gathered, now).await?;
             }
         }
-        self.next = last + 1;
+        self.next = self.gathered.clone();
         self.pending.clear();
         self.pending_bytes = 0;
         Ok(())

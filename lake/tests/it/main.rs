@@ -8,5 +8,6 @@
 )]
 
 mod files;
+mod kafka;
 mod log;
 mod tables;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use super::ingest::{load_catalogue, load_registry, load_sources};
-use crate::config::{Config, resolve_secrets};
+use crate::config::{Config, resolve_kafka, resolve_secrets};
 use crate::output::{self, complain};
 
 #[derive(Subcommand)]
@@ -31,7 +31,8 @@ pub(crate) fn run(command: &ConfigCommand, config: Result<Config>) -> Result<Exi
             let sources = load_sources(&config);
             let registry = sources.as_ref().ok().and_then(|sources| load_registry(&config, sources).err());
             let catalogue = load_catalogue(&config).err();
-            let found = [sources.err(), registry, catalogue, resolve_secrets(&config.respond).err()];
+            let kafka = config.log.kafka.clone().and_then(|mut kafka| resolve_kafka(&mut kafka.client).err());
+            let found = [sources.err(), registry, catalogue, resolve_secrets(&config.respond).err(), kafka];
             let problems: Vec<_> = found.into_iter().flatten().collect();
             for problem in &problems {
                 complain(&format!("{problem:#}"));

@@ -1,7 +1,6 @@
 //! Learning from the lake comes to the very bytes that streaming comes to.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use lake::clock::Clock;
 use lake::files::sim::SimFiles;
@@ -136,8 +135,8 @@ impl Live {
 
     fn alerts(&self) -> Vec<AlertRow> {
         let (mut alerts, mut next) = (Vec::new(), 0);
-        while next < self.log.end() {
-            for frame in self.log.read(next, 1 << 20).unwrap() {
+        while next < self.log.end(0) {
+            for frame in self.log.read(0, next, 1 << 20).unwrap() {
                 next = frame.offset + 1;
                 let Payload::Alerts(batch) = &frame.payload else { continue };
                 let rows = alert::Alerts::new(batch).unwrap();
@@ -166,7 +165,7 @@ async fn the_lake_teaches_what_the_stream_taught() {
     let mut live = Live { log: log.clone(), second: 0 };
     let first = backfill.days(0..24);
     live.stream(&first).await;
-    while progress.load(Ordering::Acquire) < log.end() {
+    while !progress.lock().unwrap().reaches(&log.ends()) {
         tokio::task::yield_now().await;
     }
     lake.flush().await.unwrap();

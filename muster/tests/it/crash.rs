@@ -8,27 +8,42 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::kafka;
 use crate::server::{MUSTER, Server, envoy_record};
 use crate::verdicts::muster_with;
 
 /// Unless `MUSTER_KILLS` says otherwise.
 const KILLS: u64 = 50;
+/// A start reads back what the filter must know of.
+const KAFKA_KILLS: u64 = 10;
+const FLUSHES: (&str, &str) = ("MUSTER__LAKE__FLUSH_SECS", "1");
 const WRITERS: u64 = 4;
 const RECORDS_A_POST: u64 = 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_kills_lose_nothing_and_double_nothing() {
+    kills_lose_nothing(KILLS, &[FLUSHES]).await;
+}
+
+/// The same with the log in Kafka.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_kills_lose_nothing_and_double_nothing() {
+    let Some(kafka) = kafka::settings("kills") else { return };
+    kills_lose_nothing(KAFKA_KILLS, &[FLUSHES, ("MUSTER__LOG__KAFKA", &kafka)]).await;
+}
+
+async fn kills_lose_nothing(kills: u64, environment: &[(&str, &str)]) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let kills = number("MUSTER_KILLS").unwrap_or(KILLS);
-    survive(folder.path(), kills, &[("MUSTER__LAKE__FLUSH_SECS", "1")]).await;
+    survive(folder.path(), kills, environment).await;
 }
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-/// Starts and kills under load so many times, then counts.
+/// Starts and kills under load so many times, or as many as `MUSTER_KILLS` says, then counts.
 pub(crate) async fn survive(folder: &Path, kills: u64, environment: &[(&str, &str)]) {
+    let kills = number("MUSTER_KILLS").unwrap_or(kills);
     let mut chance = Chance(number("MUSTER_SEED").unwrap_or(0x5eed));
     let (sent, acknowledged) = (Arc::new(Mutex::new(HashSet::new())), Arc::new(Mutex::new(HashSet::new())));
     let mut token = String::new();

@@ -12,6 +12,7 @@ mod crash;
 mod ends;
 mod gateways;
 mod inventory;
+mod kafka;
 mod keeping;
 mod learn;
 mod metrics;

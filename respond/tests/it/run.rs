@@ -43,7 +43,7 @@ async fn handle(world: &World, times: usize, group: impl Fn() -> Group) {
         world.main.append(group()).await.expect("appended");
     }
     let until = async {
-        while world.responder.alerts_passed() < world.main.end() {
+        while !world.responder.alerts_passed().reaches(&world.main.ends()) {
             tokio::task::yield_now().await;
         }
     };
@@ -60,12 +60,12 @@ async fn time_that_passes_is_not_worth_a_note() {
     let task = tokio::spawn(world.responder.clone().run(std::future::pending()));
     handle(&world, 50, tick).await;
     world.responder.flush_news().await.expect("nothing to write");
-    assert_eq!(world.control.end(), 0);
+    assert_eq!(world.control.end(0), 0);
     let alerts = || Group { alerts: Some(schemas::alert::batch([&alert("billing", START)])), ..Group::default() };
     handle(&world, 1, alerts).await;
     for _ in 0..2 {
         world.responder.flush_news().await.expect("written");
-        assert_eq!(world.control.end(), 1, "one note of an alert");
+        assert_eq!(world.control.end(0), 1, "one note of an alert");
         handle(&world, 50, tick).await;
     }
     task.abort();
@@ -82,10 +82,10 @@ async fn a_segment_that_is_held_back_is_worth_a_note() {
     world.responder = opened.expect("the responder opens");
     let task = tokio::spawn(world.responder.clone().run(std::future::pending()));
     handle(&world, 50, tick).await;
-    assert_eq!((world.main.first(), world.control.end()), (0, 0));
+    assert_eq!((world.main.first(0), world.control.end(0)), (0, 0));
     world.responder.flush_news().await.expect("written");
     handle(&world, 1, tick).await;
-    assert!(world.main.first() >= 49 && world.control.end() == 1, "{} {}", world.main.first(), world.control.end());
+    assert!(world.main.first(0) >= 49 && world.control.end(0) == 1, "{} {}", world.main.first(0), world.control.end(0));
     task.abort();
 }
 

@@ -82,9 +82,9 @@ impl World {
 /// All rows of `orders` in a log.
 pub(crate) fn rows(log: &Log) -> Vec<OrderRow> {
     let mut rows = Vec::new();
-    let mut next = log.first();
-    while next < log.end() {
-        for frame in log.read(next, 1 << 20).expect("the log reads") {
+    let mut next = log.first(0);
+    while next < log.end(0) {
+        for frame in log.read(0, next, 1 << 20).expect("the log reads") {
             next = frame.offset + 1;
             if let Payload::Orders(batch) = &frame.payload {
                 let orders = Orders::new(batch).expect("the frame holds orders");

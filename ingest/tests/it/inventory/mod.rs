@@ -79,7 +79,7 @@ impl World {
     }
 
     pub(crate) fn rows(&self) -> Vec<InventoryRow> {
-        let frames = if self.log.end() == 0 { Vec::new() } else { self.log.read(0, 1 << 30).unwrap() };
+        let frames = if self.log.end(0) == 0 { Vec::new() } else { self.log.read(0, 0, 1 << 30).unwrap() };
         let mut rows = Vec::new();
         for frame in frames {
             let Payload::Inventory(batch) = &frame.payload else { panic!("only inventory is written") };

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use lake::clock::Clock;
 use lake::files::Files;
-use lake::log::{Appended, Frame, Group, Log, LogConfig, LogError, Payload, Recovery};
+use lake::log::{Appended, Embedded as Log, Frame, Group, LogConfig, LogError, Payload, Recovery};
 use schemas::alert::{self, AlertRow};
 use schemas::event::{self, EventRow, Events};
 use schemas::ledger::LedgerRow;
@@ -39,7 +39,8 @@ fn small() -> LogConfig {
 }
 
 fn open(files: &(impl Files + Clone + 'static), config: &LogConfig) -> Result<(Arc<Log>, Recovery), LogError> {
-    Log::open(Arc::new(files.clone()), folder(), config, Clock::manual(7), &["lake", "detect"])
+    let opened = Log::open(Arc::new(files.clone()), folder(), config, Clock::manual(7), &["lake", "detect"]);
+    opened.map(|(log, recovery)| (Arc::new(log), recovery))
 }
 
 fn folder() -> PathBuf {

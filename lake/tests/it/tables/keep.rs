@@ -125,11 +125,11 @@ async fn small_files_become_one_and_nothing_else_changes() {
     let (files, clock) = (SimFiles::new(), Clock::manual(NOW));
     let (log, lake) = opened(&files, &clock, LakeConfig::default()).await.unwrap();
     filled(&log, &lake, 0..10, "okta", NOW).await.unwrap();
-    let position = lake.snapshot().await.unwrap().table("events").unwrap().state.position;
+    let position = lake.snapshot().await.unwrap().table("events").unwrap().state.position(0);
     let kept = lake.keep().await.unwrap();
     assert_eq!((kept.merged_files, kept.merged_into), (30, 3), "events, quarantine, ledger: {kept:?}");
     let table = lake.snapshot().await.unwrap().table("events").unwrap();
-    assert_eq!((table.state.size().files, table.state.size().rows, table.state.position), (1, 40, position));
+    assert_eq!((table.state.size().files, table.state.size().rows, table.state.position(0)), (1, 40, position));
     let merged = files_of(&table).await;
     let keys = merged.iter().flat_map(|batch| {
         let events = schemas::Events::new(batch).unwrap();
@@ -299,11 +299,11 @@ async fn an_erased_user_is_named_nowhere_any_more() {
     holds_together(&lake, "erased").await;
 
     // The log lets its segments go with what comes after: nobody finds the name in its files.
-    assert!(log.first() < done.log_until);
+    assert!(log.first(0) < done.log_until.get(0));
     for number in 20..22 {
         log.append(Group { tick: Some(number), ..Group::default() }).await.unwrap();
     }
-    assert!(log.first() >= done.log_until, "{} of {}", log.first(), done.log_until);
+    assert!(log.first(0) >= done.log_until.get(0), "{} of {}", log.first(0), done.log_until.get(0));
     for name in files.list(&PathBuf::from("log")).unwrap() {
         let path = PathBuf::from("log").join(name);
         let bytes = files.read(&path, 0..files.len(&path).unwrap()).unwrap();

@@ -74,7 +74,7 @@ async fn a_log_that_was_not_told_changes_nothing() {
         copy(from, &both, folder);
     }
     let (log, lake) = open(&both).await.unwrap();
-    assert_eq!(log.first(), 0);
+    assert_eq!(log.first(0), 0);
     assert_eq!(ids(&lake).await, expected(6));
     lake.flush().await.unwrap();
     assert_eq!(ids(&lake).await, expected(6));
@@ -165,7 +165,7 @@ async fn a_snapshot_never_doubles_nor_misses() {
     assert!(snapshots > 0);
     lake.flush().await.unwrap();
     log.append(group(GROUPS)).await.unwrap();
-    assert!(log.first() > 0, "segments were released");
+    assert!(log.first(0) > 0, "segments were released");
     assert_eq!(ids(&lake).await, expected(GROUPS + 1));
     log.close();
 }
@@ -178,7 +178,7 @@ async fn a_snapshot_needs_no_frame_that_the_tables_hold() {
     let mut nothing_below = 0;
     for number in 0..60 {
         log.append(group(number)).await.unwrap();
-        nothing_below += usize::from(log.first() > 0 && log.first() == lake.status().next);
+        nothing_below += usize::from(log.first(0) > 0 && log.first(0) == lake.status().next.get(0));
         let taken = tokio::time::timeout(std::time::Duration::from_secs(20), lake.snapshot()).await;
         let events = taken.expect("does not wait for ever").unwrap().table("events").expect("a declared table");
         assert_eq!(count(&events), (number + 1) * 4);

@@ -59,7 +59,7 @@ async fn calls(made: &SimFiles) -> u64 {
     let (log, lake) = open(&files).await.expect("opens");
     assert_eq!(work(&log, &lake).await, GROUPS);
     go_on(&log, &lake, GROUPS, "undisturbed").await;
-    assert!(log.first() > 0, "the workload also releases segments");
+    assert!(log.first(0) > 0, "the workload also releases segments");
     log.close();
     files.calls()
 }
@@ -97,7 +97,7 @@ async fn a_full_disk_heals_while_both_work() {
             acknowledged = work(log, lake).await;
         }
         files.heal();
-        let stopped = |(log, _): &(Arc<Log>, Arc<Lake>)| matches!(log.read(0, 1), Err(LogError::Fatal(_)));
+        let stopped = |(log, _): &(Arc<Log>, Arc<Lake>)| matches!(log.read(0, 0, 1), Err(LogError::Fatal(_)));
         let (log, lake) = match opened.filter(|opened| !stopped(opened)) {
             Some(opened) => opened,
             None => open(&files).await.expect(&what),

@@ -198,10 +198,10 @@ impl Story<'_> {
     /// Alerts about an agent, as the log holds them, with the time each was written.
     fn alerts_about(&self, agent: &str) -> Result<Vec<(AlertRow, i64)>> {
         let mut found = Vec::new();
-        let mut position = self.node.log.first();
-        while position < self.node.log.end() {
-            for frame in self.node.log.read(position, 8 << 20)? {
-                position = frame.offset + 1;
+        let mut position = self.node.log.firsts();
+        while !position.reaches(&self.node.log.ends()) {
+            for frame in self.node.log.read_all(&position, 8 << 20)? {
+                position.pass(frame.sequence, frame.offset + 1);
                 let Payload::Alerts(batch) = &frame.payload else { continue };
                 let alerts = Alerts::new(batch)?;
                 let about =
