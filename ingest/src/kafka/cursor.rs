@@ -1,8 +1,7 @@
 //! How far a door has read, exactly.
 //!
 //! The group that holds a batch's rows also holds a control frame that says where the door goes on: both are durable or
-//! neither is. A log of several sequences takes a group apart: each part has the frame, and where they differ the door goes
-//! on at the least, for the duplicate filter knows what comes again. Segments of the log go, so a small file says from time to time what all frames before an offset said;
+//! neither is. Segments of the log go, so a small file says from time to time what all frames before an offset said;
 //! a start reads the file, then the frames from there on, which the log holds until the file has passed them.
 
 use std::collections::BTreeMap;
@@ -43,9 +42,9 @@ struct Stored {
 pub(super) struct Floor(Mutex<BTreeMap<String, Positions>>);
 
 impl Floor {
-    fn rise(&self, name: &str, position: Positions, log: &Log) {
+    fn rise(&self, name: &str, position: &Positions, log: &Log) {
         let mut positions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        positions.insert(name.to_owned(), position);
+        positions.insert(name.to_owned(), position.clone());
         let least = |sequence| positions.values().map(|position| position.get(sequence)).min().unwrap_or(0);
         log.passed(GROUP, &(0..log.sequences()).map(least).collect());
     }
@@ -94,7 +93,7 @@ impl Cursor {
             log,
         };
         cursor.follow()?;
-        cursor.floor.rise(&cursor.name, cursor.stored.log.clone(), &cursor.log);
+        cursor.floor.rise(&cursor.name, &cursor.stored.log, &cursor.log);
         if new {
             cursor.save().await?;
         }
@@ -107,26 +106,20 @@ impl Cursor {
 
     /// Takes what the log's frames say beyond the file. Blocks on the disk.
     fn follow(&mut self) -> Result<(), LogError> {
-        let all = (0..self.log.sequences()).map(|sequence| self.places_in(sequence)).collect::<Result<Vec<_>, _>>()?;
-        self.places = all.into_iter().reduce(least).unwrap_or_default();
-        Ok(())
-    }
-
-    /// Where the door goes on, as one sequence of the log has it.
-    fn places_in(&self, sequence: usize) -> Result<Places, LogError> {
-        let (mut places, end) = (self.stored.places.clone(), self.log.end(sequence));
-        let mut next = self.stored.log.get(sequence).max(self.log.first(sequence));
+        // It is in every sequence, behind the rows it goes with: one of them tells it all, and in order.
+        let end = self.log.end(0);
+        let mut next = self.stored.log.get(0).max(self.log.first(0));
         while next < end {
-            for frame in self.log.read(sequence, next, READ_BYTES_MAX)? {
+            for frame in self.log.read(0, next, READ_BYTES_MAX)? {
                 next = frame.offset + 1;
                 if let Payload::Control(control) = &frame.payload
-                    && let Some(said) = self.read(control)
+                    && let Some(places) = self.read(control)
                 {
-                    places.extend(said);
+                    self.places.extend(places);
                 }
             }
         }
-        Ok(places)
+        Ok(())
     }
 
     /// The control frame that says where the door goes on.
@@ -146,13 +139,8 @@ impl Cursor {
         let now = Stored { topic, member, log: self.log.ends(), places: self.places.clone() };
         let bytes = serde_json::to_vec(&now).map_err(|error| DoorError::Cursor(error.to_string()))?;
         self.file.write(bytes).await.map_err(|error| DoorError::Cursor(error.to_string()))?;
-        self.floor.rise(&self.name, now.log.clone(), &self.log);
+        self.floor.rise(&self.name, &now.log, &self.log);
         self.stored = now;
         Ok(())
     }
-}
-
-/// The places that both have, each where less was read.
-fn least(one: Places, other: Places) -> Places {
-    one.into_iter().filter_map(|(partition, place)| Some((partition, place.min(*other.get(&partition)?)))).collect()
 }
