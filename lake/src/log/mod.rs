@@ -103,6 +103,7 @@ pub struct Recovery {
 
 /// Where frames are appended and read.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there are two in a process, each behind an `Arc`")]
 pub enum Log {
     Embedded(Embedded),
     Kafka(KafkaLog),
