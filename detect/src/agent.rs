@@ -46,9 +46,9 @@ pub(crate) struct Agent {
     /// What each detector remembers of it; a snapshot keeps it apart.
     #[serde(skip)]
     pub(crate) states: States,
-    /// It is in the list of those whose sessions will be left alone.
+    /// The sweep in whose list it is, of those whose sessions will be left alone.
     #[serde(skip)]
-    pub(crate) is_due: bool,
+    pub(crate) due: Option<i64>,
 }
 
 /// A session, or part of one, with odd calls: learned when it turns out to be the agent's own way, else dropped.
@@ -100,7 +100,7 @@ impl Agent {
             raised: Vec::new(),
             held: Vec::new(),
             states: States::default(),
-            is_due: false,
+            due: None,
         }
     }
 

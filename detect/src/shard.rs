@@ -205,15 +205,19 @@ impl Shard {
             black_box(ahead.fold(0, |sum, agent| sum ^ agent.warm_end()));
             for key in keys {
                 let Some(agent) = agents.get_mut(key) else { continue };
+                if agent.due.is_none_or(|due| due > now / SWEEP_MICROS) {
+                    continue;
+                }
                 let pending = pending.entry(agent.tenant).or_insert_with(Pending::of_known);
                 let held_before = agent.held.len();
                 while let Some(alone) = agent.open.iter().position(|session| now - session.last > idle) {
                     let session = agent.open.remove(alone);
                     end(config, agent, pending, buffers, session, now);
                 }
-                agent.is_due = !agent.open.is_empty();
+                agent.due = None;
                 if let Some(first) = agent.open.iter().map(|session| session.last).min() {
                     let sweep = ((first + idle) / SWEEP_MICROS).max(now / SWEEP_MICROS + 1);
+                    agent.due = Some(sweep);
                     due.entry(sweep).or_default().push(*key);
                 }
                 if held_before == 0 && !agent.held.is_empty() {
@@ -264,12 +268,11 @@ impl Shard {
 
 /// An agent with open sessions becomes due when the first of them may be left alone.
 fn expect_end(config: &Config, agent: &mut Agent, due: &mut BTreeMap<i64, Vec<u64>>) {
-    if agent.is_due {
-        return;
-    }
-    if let Some(first) = agent.open.iter().map(|session| session.last).min() {
-        agent.is_due = true;
-        let sweep = (first + config.session_idle_mins * MINUTE_MICROS) / SWEEP_MICROS;
+    let Some(first) = agent.open.iter().map(|session| session.last).min() else { return };
+    let sweep = (first + config.session_idle_mins * MINUTE_MICROS) / SWEEP_MICROS;
+    // A late record may begin a session that is left alone before the others.
+    if agent.due.is_none_or(|due| sweep < due) {
+        agent.due = Some(sweep);
         due.entry(sweep).or_default().push(agent.key);
     }
 }

@@ -151,6 +151,19 @@ proptest! {
     }
 }
 
+/// A session that a late record began is left alone at the same tick whether or not there was a restart.
+#[test]
+fn restarts_at_many_places_change_nothing() {
+    let (steps, alerts, snapshot) = expected();
+    for to in (0..steps.len()).step_by(304) {
+        let mut engine = Engine::new(&config());
+        let mut found = feed(&mut engine, &steps[..to], 64);
+        engine = Engine::restore(&config(), &engine.snapshot()).expect("its own snapshot");
+        found.extend(feed(&mut engine, &steps[to..], 64));
+        assert_eq!((&found, engine.snapshot() == *snapshot), (alerts, true), "{to}");
+    }
+}
+
 /// Between ticks no partition sees another's rows: they could be read in any interleaving.
 #[test]
 fn partitions_do_not_see_each_other_between_ticks() {
