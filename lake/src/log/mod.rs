@@ -18,6 +18,7 @@ mod positions;
 mod recovery;
 mod reserve;
 mod segment;
+mod share;
 mod shared;
 mod writer;
 
@@ -36,6 +37,7 @@ pub use error::LogError;
 pub use group::Group;
 pub use kafka::{Compression, KafkaLog, KafkaLogConfig};
 pub use positions::Positions;
+pub use share::{Share, Turn};
 
 use reserve::Reserve;
 
@@ -210,6 +212,15 @@ impl Log {
             frames.extend(self.read(sequence, positions.get(sequence), bytes_max / self.sequences())?);
         }
         Ok(frames)
+    }
+
+    /// This process's share of a role: with Kafka the members of the role's group divide the sequences, none are this
+    /// process's at first. The embedded log is one process's alone.
+    pub fn join(&self, role: &str) -> Result<Share, LogError> {
+        match self {
+            Log::Embedded(_) => Ok(Share::whole(1)),
+            Log::Kafka(log) => log.join(role),
+        }
     }
 
     /// Whether the log was opened with the group.

@@ -13,6 +13,7 @@ mod cut;
 mod fetch;
 mod filter;
 mod follow;
+mod member;
 mod message;
 mod partition;
 #[cfg(test)]
@@ -30,7 +31,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use tokio::sync::watch;
 
 use super::group::{self, Checked};
-use super::{Appended, Frame, Group, LogConfig, LogError, Positions, Rows};
+use super::{Appended, Frame, Group, LogConfig, LogError, Positions, Rows, Share as RoleShare};
 use crate::clock::Clock;
 use crate::kafka::Telling;
 
@@ -50,6 +51,8 @@ pub struct KafkaLog {
     appending: Arc<Appending>,
     shared: Arc<Shared>,
     follower: Mutex<Option<JoinHandle<()>>>,
+    /// They end when the log closes, and leave their groups.
+    members: Mutex<Vec<JoinHandle<()>>>,
     groups: Vec<&'static str>,
 }
 
@@ -75,6 +78,12 @@ struct Status {
 }
 
 impl Shared {
+    /// Nothing more is appended here, or nothing more will come.
+    fn is_ending(&self) -> bool {
+        let status = self.status.borrow();
+        status.closing || status.stopped.is_some()
+    }
+
     /// The first reason stays.
     fn stop(&self, reason: &LogError) {
         self.status.send_modify(|status| {
@@ -135,13 +144,12 @@ impl KafkaLog {
             queued_groups: AtomicUsize::new(0),
         };
         let (appending, follower) = (Arc::new(appending), Mutex::new(Some(follower)));
-        Ok(KafkaLog { appending, shared, follower, groups: groups.to_vec() })
+        Ok(KafkaLog { appending, shared, follower, members: Mutex::default(), groups: groups.to_vec() })
     }
 
     pub(super) async fn append(&self, group: Group) -> Result<Appended, LogError> {
-        let status = self.shared.status.borrow().clone();
-        if status.closing || status.stopped.is_some() {
-            return Err(status.stopped.unwrap_or(LogError::Closed));
+        if self.shared.is_ending() {
+            return Err(self.shared.status.borrow().stopped.clone().unwrap_or(LogError::Closed));
         }
         let checked = group::check(group, &self.appending.limits)?;
         let (bytes, appending) = (checked.bytes, self.appending.clone());
@@ -197,6 +205,12 @@ impl KafkaLog {
         self.shared.partitions[sequence].read(from, bytes_max)
     }
 
+    pub(super) fn join(&self, role: &str) -> Result<RoleShare, LogError> {
+        let (share, member) = member::join(&self.shared, role)?;
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).push(member);
+        Ok(share)
+    }
+
     pub(super) fn has_group(&self, group: &str) -> bool {
         self.groups.contains(&group)
     }
@@ -216,8 +230,9 @@ impl KafkaLog {
         if let Err(error) = self.appending.producer.flush(patience) {
             tracing::warn!(%error, "the log is closed before all was sent");
         }
-        // A panic of the follower is in the log's status already.
-        let _ = follower.join();
+        // A panic of the follower is in the log's status already; that of a member leaves the share as it was.
+        let members = std::mem::take(&mut *self.members.lock().unwrap_or_else(PoisonError::into_inner));
+        std::iter::once(follower).chain(members).for_each(|thread| drop(thread.join()));
     }
 }
 
