@@ -9,7 +9,7 @@ use crate::detectors::States;
 use crate::hash::{Map, map};
 
 /// Packed agents by their fingerprints, each with the time of its last call.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Cold(#[serde(with = "crate::hash::in_order")] Map<(i64, Box<[u8]>)>);
 
 impl Cold {

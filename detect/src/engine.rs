@@ -127,35 +127,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Time passes: sessions that were left alone end, what waited since the last tick joins what tenants share, thresholds move, and sessions that were held
-    /// back are learned or dropped. No detector sees anything in time passing itself, so `_alerts` stays as it is.
-    pub fn tick(&mut self, time_micros: i64, _alerts: &mut Vec<AlertRow>) {
-        let Engine { config, shards, tenants, .. } = self;
-        for (number, shard) in shards.iter_mut().enumerate() {
-            shard.sweep(config, time_micros, number);
-        }
-        let mut room = config.cohorts_max.saturating_sub(tenants.values().map(Tenant::groups).sum());
-        let (mut changed, mut keys): (Vec<u64>, _) = Default::default();
-        for shard in shards.iter_mut() {
-            // The order decides who gets the last cohorts.
-            let mut waiting: Vec<_> = shard.pending.iter_mut().filter(|(_, pending)| !pending.is_empty()).collect();
-            waiting.sort_unstable_by_key(|(key, _)| **key);
-            for (&key, pending) in waiting {
-                let tenant = tenants.entry(key).or_insert_with(|| Tenant::new(&pending.tenant, config));
-                room = room.saturating_sub(tenant.fold(config, pending, room, time_micros, &mut keys));
-                changed.push(key);
-            }
-        }
-        changed.sort_unstable();
-        changed.dedup();
-        for key in changed {
-            if let Some(tenant) = tenants.get_mut(&key) {
-                tenant.settle(config, time_micros);
-            }
-        }
-        shards.iter_mut().for_each(|shard| shard.release(config, tenants, time_micros));
-    }
-
     /// Obeys a control frame; says whether it was for detection. Forms, each with the `tenant` that it is about:
     /// `{"tenant": T, "dismiss": ALERT_ID}` (the alert was about ordinary work: learn it),
     /// `{"tenant": T, "confirm": ALERT_ID}` (it was not: what is held back because of it is dropped),
@@ -220,6 +191,11 @@ impl Engine {
             (None, None, Some(credential)) => Some(self.keyed.of(Of::Credential, 0, credential)),
             _ => None,
         }
+    }
+
+    /// Stands for what decides besides the log: configuration, detectors, catalogue.
+    pub fn rules_digest(&self) -> &str {
+        &self.rules_digest
     }
 
     /// Agents remembered.

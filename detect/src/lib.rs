@@ -16,6 +16,7 @@
 
 mod agent;
 mod alert;
+mod barrier;
 mod cold;
 mod config;
 pub mod detectors;
@@ -38,6 +39,7 @@ mod table;
 mod tail;
 mod tenant;
 
+pub use barrier::Shards;
 pub use config::Config;
 pub use engine::{Engine, Scored};
 pub use evidence::{Evidence, History};

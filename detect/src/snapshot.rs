@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::Agent;
 use crate::alert::tag;
+use crate::barrier::Shards;
 use crate::cold::Cold;
 use crate::detectors::{About, Columns, DETECTORS, Notes, Shared, States};
 use crate::engine::SHARDS;
@@ -60,7 +61,7 @@ struct State {
     notes: Columns,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 struct ShardState {
     symbols: Vec<(u64, String)>,
     agents: Vec<(u64, Agent)>,
@@ -82,6 +83,11 @@ struct TenantState {
 impl Engine {
     /// The state as bytes, the same for the same state.
     pub fn snapshot(&self) -> Vec<u8> {
+        self.snapshot_of(Shards::ALL, true)
+    }
+
+    /// A snapshot in which the other shards, or the tenants, are as in a new engine.
+    pub fn snapshot_of(&self, shards: Shards, with_tenants: bool) -> Vec<u8> {
         let tenant = |tenant: &Tenant| TenantState {
             all: tenant.all.clone(),
             cohorts: sorted(&tenant.cohorts, Peers::clone),
@@ -97,8 +103,11 @@ impl Engine {
             swept: shard.swept,
             cold: shard.cold.clone(),
         };
-        let (shards, tenants): (Vec<ShardState>, _) =
-            (self.shards.iter().map(shard).collect(), sorted(&self.tenants, tenant));
+        let of = |(number, one)| if shards.has(number) { shard(one) } else { ShardState::default() };
+        let (shards, tenants): (Vec<ShardState>, _) = (
+            self.shards.iter().enumerate().map(of).collect(),
+            if with_tenants { sorted(&self.tenants, tenant) } else { Vec::new() },
+        );
         let agents = shards.iter().flat_map(|shard| &shard.agents).map(|(_, agent)| &agent.states);
         let states = States::pack(&agents.collect::<Vec<_>>());
         let shared = tenants.iter().filter_map(|(key, _)| self.tenants.get(key)).map(|tenant| &tenant.shared);
@@ -140,6 +149,12 @@ impl Engine {
         }
         engine.fill(state);
         Ok(engine)
+    }
+
+    /// Takes these shards as they are in `other`.
+    pub fn take_over(&mut self, shards: Shards, other: Engine) {
+        let theirs = other.shards.into_iter().enumerate().zip(&mut self.shards);
+        theirs.filter(|((number, _), _)| shards.has(*number)).for_each(|((_, theirs), mine)| *mine = theirs);
     }
 
     fn fill(&mut self, state: State) {
@@ -209,11 +224,11 @@ impl State {
     }
 }
 
-fn key_check(keyed: Keyed) -> u64 {
+pub(crate) fn key_check(keyed: Keyed) -> u64 {
     keyed.of(Of::Tenant, 0, "muster snapshot")
 }
 
-fn detector_tags() -> Vec<u32> {
+pub(crate) fn detector_tags() -> Vec<u32> {
     DETECTORS.iter().map(|detector| tag(detector.name)).collect()
 }
 

@@ -176,17 +176,24 @@ impl Ingest {
         self.known.tokens.as_ref().map(Tokens::counts).unwrap_or_default()
     }
 
-    /// Learns again, from the last frames that the log retains, what was said of tokens; gives how many events taught.
-    /// To be called once, before the first record. Blocks on the disk.
-    pub fn remember(&self) -> Result<usize, LogError> {
-        let Some(tokens) = &self.known.tokens else { return Ok(0) };
-        let (end, now) = (self.log.ends(), self.clock.now_micros());
+    /// From where on the log is learned from at start, of what it retains.
+    pub fn remembers_from(&self) -> Positions {
         let frames_max = self.rebuild_frames_max / self.log.sequences() as u64;
         let begin = |(sequence, end): (usize, u64)| self.log.first(sequence).max(end.saturating_sub(frames_max));
-        let mut next: Positions = end.iter().map(begin).collect();
+        self.log.ends().iter().map(begin).collect()
+    }
+
+    /// Learns again, from the log's frames from `next` on, what was said of tokens; gives how many events taught. To be called
+    /// before the first record. Blocks on the disk.
+    pub fn remember(&self, next: &mut Positions) -> Result<usize, LogError> {
+        let (end, now) = (self.log.ends(), self.clock.now_micros());
+        let Some(tokens) = &self.known.tokens else {
+            *next = end;
+            return Ok(0);
+        };
         let mut taught = 0;
         while !next.reaches(&end) {
-            for frame in self.log.read_all(&next, REBUILD_BYTES_MAX)? {
+            for frame in self.log.read_all(next, REBUILD_BYTES_MAX)? {
                 next.pass(frame.sequence, frame.offset + 1);
                 if let Payload::Events(events) = &frame.payload {
                     let learned = tokens.learn_rows(events, self.known.registry.as_ref(), now);
@@ -195,6 +202,25 @@ impl Ingest {
             }
         }
         Ok(taught)
+    }
+
+    /// Goes on with what other processes write to the log, until `shutdown` resolves or the log closes.
+    pub async fn keep_remembering(
+        self: Arc<Self>,
+        mut next: Positions,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), LogError> {
+        tokio::pin!(shutdown);
+        loop {
+            match tokio::select! { () = &mut shutdown => return Ok(()), come = self.log.wait(&next) => come } {
+                Ok(()) => {}
+                Err(LogError::Closed) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            let (ingest, mut read) = (self.clone(), next);
+            let reading = tokio::task::spawn_blocking(move || ingest.remember(&mut read).map(|_| read));
+            next = reading.await.unwrap_or_else(|panic| Err(LogError::Fatal(panic.to_string())))?;
+        }
     }
 
     /// The mapping of a name, or, of `auto`, the one that recognises the body.

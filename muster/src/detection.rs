@@ -1,43 +1,88 @@
 //! Runs the detection engine over the log: reads frames in order, appends the alerts, keeps snapshots with the position.
 //!
 //! Time passes at a barrier: where the log has several sequences, each is read up to its next tick, and waits there for the
-//! others. What a person said or an order did takes effect at the next barrier then, since the sequences' order among each
-//! other is nobody's; with one sequence at its place. So what is judged hangs on the log alone.
+//! others. What a person said or an order did takes effect behind the next tick that all have come to, since the
+//! sequences' order among each other is nobody's; with one sequence at its place. So what is judged hangs on the log alone.
 //!
-//! A thread of its own, because judging is all CPU. What it appends may be appended again after a crash (it goes on from
-//! its last snapshot): the log drops an alert whose id came before, so that readers see each alert once.
+//! Where several processes divide the sequences, each judges its own, and they hand over at every tick what the tenants
+//! share ([`exchange`]). When the division changes, all begin anew from the last cut ([`memory`]): what is judged twice
+//! comes to the same.
+//!
+//! A thread of its own, because judging is all CPU. What it appends may be appended again (after a crash, or by whoever
+//! takes a sequence over): the log drops an alert whose id came before, so that readers see each alert once.
+
+mod exchange;
+pub(crate) mod memory;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use arrow::array::Array;
-use detect::Engine;
-use lake::files::Whole;
-use lake::log::{Frame, Group, Log, LogError, Payload, Positions};
-use respond::budget::Budget;
+use detect::{Engine, Shards};
+use lake::log::{Frame, Group, Log, LogError, Payload, Positions, Share, Turn};
+use respond::budget::{Budget, Weighed};
 use schemas::order::Orders;
 use schemas::{AlertRow, OrderRow};
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-/// Where below the data folder, or beside the tables in a bucket, the detectors' memory is, and its file.
+use exchange::{Exchange, Part};
+use memory::{Files, Memory, Remembered, retained};
+
+/// Where below the data folder, or beside the tables in a bucket, the detectors' memory is.
 pub(crate) const FOLDER: &str = "detect";
-pub(crate) const SNAPSHOT: &str = "engine.snapshot";
 /// Name of the reader group in the log.
 pub(crate) const GROUP: &str = "detect";
-/// A snapshot holds the position and the length of what is left of the alert budgets, 8 bytes each, that budget as JSON, and
-/// the engine's own bytes.
-const NUMBER_BYTES: usize = 8;
-/// No position: several follow.
-const SEVERAL: u64 = u64::MAX;
 const READ_BYTES_MAX: usize = 8 << 20;
 /// So long until alerts that found no room are appended again.
 const RETRY: Duration = Duration::from_millis(200);
+/// How often a process looks whether the first cut is there.
+const LOOK: Duration = Duration::from_millis(500);
+/// So long a tick may take to come from the other processes before that is told.
+const PATIENCE: Duration = Duration::from_secs(30);
 const SNAPSHOT_EVENTS_MAX: usize = 200_000;
 /// A tick is a second: so long until a snapshot when frames came, and when none did.
 const SNAPSHOT_TICKS_MAX: usize = 60;
 const SNAPSHOT_IDLE_TICKS_MAX: usize = 3_600;
+/// Between two cuts when frames came, and when none did. All processes must cut at the same ticks: time alone decides.
+const CUT_MICROS: i64 = 60_000_000;
+const CUT_IDLE_MICROS: i64 = 3_600_000_000;
+
+/// How far the sequences of this process are judged; readable from other threads.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress {
+    turn: Turn,
+    next: Positions,
+}
+
+impl Progress {
+    /// Frames that are still to be judged, in the sequences that are this process's.
+    pub(crate) fn behind(&self, ends: &Positions) -> u64 {
+        self.turn.sequences().map(|sequence| ends.get(sequence).saturating_sub(self.next.get(sequence))).sum()
+    }
+
+    pub(crate) fn next(&self) -> &Positions {
+        &self.next
+    }
+}
+
+pub(crate) type Shown = Arc<Mutex<Progress>>;
+
+/// The detection role.
+pub(crate) struct Detection {
+    log: Arc<Log>,
+    /// None where the log is one process's alone.
+    exchange: Option<Arc<Log>>,
+    memory: Memory,
+    share: Share,
+    config: detect::Config,
+    alerts_day_max: u32,
+    /// What the first turn begins with, where that is known before it runs.
+    begun: Option<(Turn, Remembered)>,
+    shown: Shown,
+}
 
 /// What was judged since the last snapshot. Until the next one the log keeps all of it.
 #[derive(Default)]
@@ -56,181 +101,303 @@ impl Unsaved {
     }
 }
 
-/// The detection role: engine, position, snapshot file.
-pub(crate) struct Detection {
-    log: Arc<Log>,
-    snapshot: Whole,
-    unsaved: Unsaved,
-    /// A snapshot on its way, and the position in it.
-    saving: Option<(Positions, JoinHandle<Result<()>>)>,
-    engine: Engine,
-    budget: Budget,
-    alerts_day_max: u32,
-    position: Positions,
-    /// Of each sequence that waits at a tick, its time and place.
-    held: Vec<Option<(i64, u64)>>,
-    /// Control frames since the last barrier, with their sequence.
-    waiting: Vec<(usize, Value)>,
-    progress: Progress,
+/// Why judging ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Closed,
+    Turn,
 }
-
-/// How far the log is judged; readable from other threads.
-pub(crate) type Progress = Arc<Mutex<Positions>>;
 
 impl Detection {
     /// Restores the last snapshot; without one, or where it makes no sense, starts at the oldest frame there is. Fails where it
     /// cannot be read: to learn anew because a bucket is out of reach would forget what is there.
     pub(crate) async fn open(
         log: Arc<Log>,
-        snapshot: Whole,
+        exchange: Option<Arc<Log>>,
+        share: Share,
+        memory: Memory,
         config: &detect::Config,
         alerts_day_max: u32,
     ) -> Result<Self> {
-        let stored = snapshot.read().await.context("the detectors' snapshot cannot be read")?;
-        let (engine, budget, position) = match stored.map(|bytes| restore(&bytes, config)) {
-            Some(Ok(restored)) => restored,
-            None => (Engine::new(config), Budget::default(), log.firsts()),
-            Some(Err(error)) => {
-                tracing::error!("the detectors' snapshot cannot be used, they learn anew from the log: {error:#}");
-                (Engine::new(config), Budget::default(), log.firsts())
-            }
-        };
-        // Frames that the log no longer has are in the lake; learning from there is `muster learn`'s.
-        let position = retained(&log, position)?;
-        log.passed(GROUP, &position);
-        let progress = Arc::new(Mutex::new(position.clone()));
-        let (unsaved, saving) = (Unsaved::default(), None);
-        let (held, waiting) = (vec![None; log.sequences()], Vec::new());
-        Ok(Detection {
-            log,
-            snapshot,
-            unsaved,
-            saving,
-            engine,
-            budget,
-            alerts_day_max,
-            position,
-            held,
-            waiting,
-            progress,
-        })
+        let (turn, shown) = (share.now(), Shown::default());
+        let config = config.clone();
+        let mut detection = Detection { log, exchange, memory, share, config, alerts_day_max, begun: None, shown };
+        if !turn.is_empty() {
+            detection.begun = detection.remembered(&turn).await?.map(|remembered| (turn, remembered));
+        }
+        if let Some((turn, remembered)) = &detection.begun {
+            let next = retained(&detection.log, &remembered.position, turn)?;
+            detection.log.passed(GROUP, &next);
+            detection.show(turn, &next);
+        }
+        Ok(detection)
     }
 
-    /// One past the last frame judged; readable from other threads.
-    pub(crate) fn progress(&self) -> Progress {
-        self.progress.clone()
+    /// How far the log is judged.
+    pub(crate) fn progress(&self) -> Shown {
+        self.shown.clone()
+    }
+
+    fn show(&self, turn: &Turn, next: &Positions) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        *shown = Progress { turn: turn.clone(), next: next.clone() };
     }
 
     /// Judges until the log closes; then writes a last snapshot.
-    pub(crate) fn run(mut self, runtime: &tokio::runtime::Handle) -> Result<()> {
+    pub(crate) fn run(mut self, runtime: &Handle) -> Result<()> {
         loop {
-            match runtime.block_on(self.log.wait(&self.awaited())) {
-                Ok(()) => {}
-                Err(LogError::Closed) => return self.save_last(runtime),
-                Err(error) => return Err(error).context("the detectors cannot read the log"),
+            let (turn, remembered) = match self.begun.take() {
+                Some(begun) => begun,
+                None => {
+                    let turn = self.share.now();
+                    self.show(&turn, &Positions::default());
+                    let remembered = if turn.is_empty() { None } else { runtime.block_on(self.remembered(&turn))? };
+                    let Some(remembered) = remembered else {
+                        match runtime.block_on(self.other_turn(&turn)) {
+                            Ended::Closed => return Ok(()),
+                            Ended::Turn => continue,
+                        }
+                    };
+                    (turn, remembered)
+                }
+            };
+            match Judging::begin(&mut self, turn, remembered)?.run(runtime)? {
+                Ended::Closed => return Ok(()),
+                Ended::Turn => {}
+            }
+        }
+    }
+
+    /// What a turn begins with. The first cut is made by whoever has sequence 0, out of nothing; the others wait for it.
+    async fn remembered(&self, turn: &Turn) -> Result<Option<Remembered>> {
+        if let Some(remembered) = self.memory.load(&self.config, turn).await? {
+            return Ok(Some(remembered));
+        }
+        let (engine, budget, position) = (Engine::new(&self.config), Budget::default(), self.log.firsts());
+        let exchange = self.exchange.as_ref().map_or(0, |exchange| exchange.end(0));
+        if self.exchange.is_some() {
+            if !turn.has(0) {
+                return Ok(None);
+            }
+            let all = 0..self.log.sequences();
+            self.memory.write(self.memory.files(&engine, &budget, &position, (0, exchange), all)?).await?;
+        }
+        Ok(Some(Remembered { engine, budget, position, time: 0, exchange }))
+    }
+
+    /// Resolves with another turn, when the log closes, and after a while.
+    async fn other_turn(&mut self, turn: &Turn) -> Ended {
+        let never: Positions = (0..self.log.sequences()).map(|_| u64::MAX).collect();
+        tokio::select! {
+            _ = self.log.wait(&never) => Ended::Closed,
+            () = self.share.other_than(turn) => Ended::Turn,
+            () = tokio::time::sleep(LOOK) => Ended::Turn,
+        }
+    }
+}
+
+/// Alerts of one sequence that were weighed since its last tick, against a copy of what was left then.
+#[derive(Default)]
+struct Spending {
+    left: Option<Budget>,
+    weighed: Vec<Weighed>,
+}
+
+/// A tick at which a sequence waits.
+struct Held {
+    offset: u64,
+    part: Part,
+    sent: bool,
+}
+
+/// One sequence of this process's.
+#[derive(Default)]
+struct Sequence {
+    held: Option<Held>,
+    /// Since its last tick.
+    controls: Vec<Value>,
+    spending: Spending,
+    active: bool,
+}
+
+/// The role for the time of one turn.
+struct Judging<'a> {
+    role: &'a mut Detection,
+    turn: Turn,
+    engine: Engine,
+    budget: Budget,
+    position: Positions,
+    /// The last tick.
+    time: i64,
+    /// Each of the log; what is another's stays empty.
+    sequences: Vec<Sequence>,
+    /// With which the sequences that are others' come.
+    exchange: Option<Exchange>,
+    /// Control frames of ticks to which not all sequences had come.
+    told: Vec<String>,
+    unsaved: Unsaved,
+    /// The tick of the last cut, and whether any sequence had frames since.
+    cut: i64,
+    active: bool,
+    /// A snapshot on its way, and the position in it.
+    saving: Option<(Positions, JoinHandle<Result<()>>)>,
+}
+
+impl<'a> Judging<'a> {
+    fn begin(role: &'a mut Detection, turn: Turn, remembered: Remembered) -> Result<Self> {
+        let Remembered { engine, budget, position, time, exchange: from } = remembered;
+        let position = retained(&role.log, &position, &turn)?;
+        role.log.passed(GROUP, &position);
+        role.show(&turn, &position);
+        let count = role.log.sequences();
+        let rules = || {
+            let version = env!("CARGO_PKG_VERSION");
+            let budget = role.alerts_day_max.to_le_bytes();
+            schemas::id::digest([engine.rules_digest().as_bytes(), version.as_bytes(), &budget])
+        };
+        let theirs = (0..count).filter(|sequence| !turn.has(*sequence));
+        let exchange = role.exchange.clone().map(|log| Exchange::new(log, rules(), from, theirs));
+        let sequences = std::iter::repeat_with(Sequence::default).take(count).collect();
+        Ok(Judging {
+            role,
+            turn,
+            engine,
+            budget,
+            position,
+            time,
+            sequences,
+            exchange,
+            told: Vec::new(),
+            unsaved: Unsaved::default(),
+            cut: time,
+            active: false,
+            saving: None,
+        })
+    }
+
+    fn run(mut self, runtime: &Handle) -> Result<Ended> {
+        loop {
+            match runtime.block_on(self.wait())? {
+                None => {}
+                Some(Ended::Closed) => return self.save_last(runtime).map(|()| Ended::Closed),
+                Some(Ended::Turn) => return Ok(Ended::Turn),
             }
             let mut alerts = Vec::new();
-            for sequence in 0..self.log.sequences() {
+            for sequence in self.turn.clone().sequences() {
                 self.advance(sequence, &mut alerts)?;
             }
-            if !alerts.is_empty() {
-                alerts.iter_mut().for_each(|alert| self.budget.weigh(alert, self.alerts_day_max));
-                match self.write(&alerts, runtime) {
-                    Ok(()) => {}
-                    Err(LogError::Closed) => return Ok(()), // judged again from the last snapshot
-                    Err(error) => return Err(error).context("the detectors cannot write their alerts"),
-                }
+            match self.write(&alerts, runtime).and_then(|()| self.hand_over(runtime)) {
+                Ok(()) => {}
+                Err(LogError::Closed) => return Ok(Ended::Closed), // judged again from the last snapshot
+                Err(error) => return Err(error).context("the detectors cannot write to the log"),
             }
-            self.progress.lock().unwrap_or_else(PoisonError::into_inner).pass_all(&self.position);
+            while self.barrier(runtime)? {}
+            self.role.show(&self.turn, &self.position);
             self.saved(runtime);
-            if self.unsaved.is_due() && self.saving.is_none() {
+            if self.exchange.is_none() && self.unsaved.is_due() && self.saving.is_none() {
                 self.save(runtime)?;
             }
         }
     }
 
-    /// Appends alerts; where there is no room they wait for it, and judging with them.
-    fn write(&self, alerts: &[AlertRow], runtime: &tokio::runtime::Handle) -> Result<(), LogError> {
-        loop {
-            let group = Group { alerts: Some(schemas::alert::batch(alerts)), ..Group::default() };
-            match runtime.block_on(self.log.append(group)) {
-                Err(error) if error.retry_helps() => std::thread::sleep(RETRY),
-                done => return done.map(|_| ()),
+    /// Resolves when there is something to do, and with what ends the turn.
+    async fn wait(&mut self) -> Result<Option<Ended>> {
+        // A sequence that is held, or another's, needs nothing more.
+        let awaited = |(number, sequence): (usize, &Sequence)| {
+            let waits = self.turn.has(number) && sequence.held.is_none();
+            if waits { self.position.get(number) } else { u64::MAX }
+        };
+        let awaited: Positions = self.sequences.iter().enumerate().map(awaited).collect();
+        let is_held = self.is_held();
+        let others = async {
+            match &self.exchange {
+                Some(exchange) if is_held => exchange.more().await,
+                _ => std::future::pending().await,
             }
+        };
+        let Detection { log, share, .. } = &mut *self.role;
+        let come = tokio::select! {
+            come = log.wait(&awaited) => come.context("the detectors cannot read the log"),
+            come = others => come.context("the detectors cannot read what others hand over"),
+            () = share.other_than(&self.turn) => return Ok(Some(Ended::Turn)),
+            () = tokio::time::sleep(PATIENCE), if is_held => {
+                let missing = self.exchange.as_ref().map(Exchange::missing).unwrap_or_default();
+                tracing::warn!(sequences = ?missing, "the detectors wait for what other processes hand over");
+                Ok(())
+            }
+        };
+        match come {
+            Ok(()) => Ok(None),
+            Err(error) if matches!(error.downcast_ref(), Some(LogError::Closed)) => Ok(Some(Ended::Closed)),
+            Err(error) => Err(error),
         }
     }
 
-    /// What to wait for: a sequence that is held needs nothing more.
-    fn awaited(&self) -> Positions {
-        let held = |(sequence, held): (usize, &Option<_>)| {
-            if held.is_some() { u64::MAX } else { self.position.get(sequence) }
-        };
-        self.held.iter().enumerate().map(held).collect()
+    /// Whether every sequence of this process's waits at a tick.
+    fn is_held(&self) -> bool {
+        self.turn.sequences().all(|sequence| self.sequences[sequence].held.is_some())
+    }
+
+    /// Appends alerts; where there is no room they wait for it, and judging with them.
+    fn write(&self, alerts: &[AlertRow], runtime: &Handle) -> Result<(), LogError> {
+        if alerts.is_empty() {
+            return Ok(());
+        }
+        again(|| {
+            let group = Group { alerts: Some(schemas::alert::batch(alerts)), ..Group::default() };
+            runtime.block_on(self.role.log.append(group)).map(drop)
+        })
     }
 
     /// Judges what a sequence has, up to the tick where it has to wait.
     fn advance(&mut self, sequence: usize, alerts: &mut Vec<AlertRow>) -> Result<()> {
-        if self.held[sequence].is_some() {
+        if self.sequences[sequence].held.is_some() {
             return Ok(());
         }
-        let (from, bytes_max) = (self.position.get(sequence), READ_BYTES_MAX / self.log.sequences());
-        let frames = self.log.read(sequence, from, bytes_max);
-        let place = || format!("the detectors cannot read the log {} from {from}", self.log.name(sequence));
+        let log = &self.role.log;
+        let (from, bytes_max) = (self.position.get(sequence), READ_BYTES_MAX / log.sequences());
+        let frames = log.read(sequence, from, bytes_max);
+        let place = || format!("the detectors cannot read the log {} from {from}", log.name(sequence));
         for frame in frames.with_context(place)? {
+            let before = alerts.len();
             self.judge(&frame, alerts)?;
-            if self.held[sequence].is_some() {
+            alerts[before..].iter_mut().for_each(|alert| self.weigh(sequence, alert));
+            if self.sequences[sequence].held.is_some() {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Lets time pass wherever all sequences have come to it.
-    fn barrier(&mut self, alerts: &mut Vec<AlertRow>) {
-        // `None` is less than every time: while one sequence is not held, there is no barrier.
-        while let Some(Some((time, _))) = self.held.iter().copied().min() {
-            for sequence in 0..self.held.len() {
-                if self.held[sequence].is_some_and(|(held, _)| held == time) {
-                    self.held[sequence] = None;
-                    let (engine, waiting) = (&mut self.engine, &mut self.waiting);
-                    waiting
-                        .extract_if(.., |(of, _)| *of == sequence)
-                        .for_each(|(_, control)| _ = engine.control(&control));
-                }
-            }
-            self.engine.tick(time, alerts);
-            self.unsaved.ticks += 1;
-        }
-    }
-
-    /// What detection obeys besides events.
-    fn control(&mut self, sequence: usize, control: Value) {
-        if self.held.len() > 1 {
-            self.waiting.push((sequence, control));
+    fn weigh(&mut self, sequence: usize, alert: &mut AlertRow) {
+        let alerts_day_max = self.role.alerts_day_max;
+        if self.exchange.is_none() {
+            self.budget.weigh(alert, alerts_day_max);
             return;
         }
-        // A control frame that is not about detection is somebody else's.
-        self.engine.control(&control);
+        let Spending { left, weighed } = &mut self.sequences[sequence].spending;
+        let left = left.get_or_insert_with(|| self.budget.clone());
+        weighed.extend(left.weigh(alert, alerts_day_max));
     }
 
     fn judge(&mut self, frame: &Frame, alerts: &mut Vec<AlertRow>) -> Result<()> {
-        self.position.pass(frame.sequence, frame.offset + 1);
-        self.unsaved.frames += usize::from(!matches!(frame.payload, Payload::Tick(_)));
+        let sequence = frame.sequence;
+        self.position.pass(sequence, frame.offset + 1);
+        let is_tick = matches!(frame.payload, Payload::Tick(_));
+        self.unsaved.frames += usize::from(!is_tick);
+        self.sequences[sequence].active |= !is_tick;
         match &frame.payload {
             Payload::Events(events) => {
                 self.engine.observe(events, alerts)?;
                 self.unsaved.events += events.num_rows();
             }
-            Payload::Tick(time) => {
-                self.held[frame.sequence] = Some((*time, frame.offset));
-                self.barrier(alerts);
-            }
+            Payload::Tick(time) => self.tick(sequence, *time, frame.offset, alerts),
             // It is in every sequence.
-            Payload::Control(control) if frame.sequence == 0 => self.control(0, control.clone()),
+            Payload::Control(control) if sequence == 0 => self.control(0, control.clone()),
             Payload::Orders(orders) => {
                 let orders = Orders::new(orders)?;
                 let controls = (0..orders.order_id.len()).filter_map(|row| control_of(&orders.row(row)));
-                controls.for_each(|control| self.control(frame.sequence, control));
+                controls.for_each(|control| self.control(sequence, control));
             }
             Payload::Control(_)
             | Payload::Quarantine(_)
@@ -242,21 +409,127 @@ impl Detection {
         Ok(())
     }
 
+    /// What detection obeys besides events.
+    fn control(&mut self, sequence: usize, control: Value) {
+        if self.exchange.is_some() {
+            self.sequences[sequence].controls.push(control);
+            return;
+        }
+        // A control frame that is not about detection is somebody else's.
+        self.engine.control(&control);
+    }
+
+    /// Time does not go back, whoever wrote it.
+    fn tick(&mut self, sequence: usize, time: i64, offset: u64, alerts: &mut Vec<AlertRow>) {
+        let time = time.max(self.time + 1);
+        if self.exchange.is_none() {
+            self.time = time;
+            self.engine.tick(time, alerts);
+            self.unsaved.ticks += 1;
+            return;
+        }
+        let count = self.sequences.len();
+        let Sequence { held, controls, spending, active } = &mut self.sequences[sequence];
+        let part = Part {
+            sequence,
+            time,
+            active: std::mem::take(active),
+            controls: std::mem::take(controls).iter().map(Value::to_string).collect(),
+            // Alerts of this frame there are none: a tick stands alone.
+            weighed: std::mem::take(spending).weighed,
+            handed: self.engine.hand_over(Shards::of_sequence(sequence, count), time),
+        };
+        *held = Some(Held { offset, part, sent: false });
+    }
+
+    /// Sends what this process's sequences contribute to the ticks that they have come to.
+    fn hand_over(&mut self, runtime: &Handle) -> Result<(), LogError> {
+        let Some(exchange) = &self.exchange else { return Ok(()) };
+        let held = || self.sequences.iter().filter_map(|sequence| sequence.held.as_ref()).filter(|held| !held.sent);
+        again(|| runtime.block_on(exchange.send(held().map(|held| &held.part))))?;
+        self.sequences.iter_mut().filter_map(|sequence| sequence.held.as_mut()).for_each(|held| held.sent = true);
+        Ok(())
+    }
+
+    /// Lets time pass where all sequences have come to a tick, to the earliest; says whether it did.
+    fn barrier(&mut self, runtime: &Handle) -> Result<bool> {
+        let held = self.is_held();
+        let Some(exchange) = &mut self.exchange else { return Ok(false) };
+        if !held || !exchange.read(self.time)? {
+            return Ok(false);
+        }
+        let (count, alerts_day_max) = (self.sequences.len(), self.role.alerts_day_max);
+        let tick = |sequence: usize| match &self.sequences[sequence].held {
+            Some(held) => Some(held.part.time),
+            None => exchange.next_of(sequence),
+        };
+        let Some(ticks) = (0..count).map(tick).collect::<Option<Vec<i64>>>() else { return Ok(false) };
+        let time = ticks.iter().copied().min().context("a log has sequences")?;
+        let (mut mine, mut handed) = (Shards::default(), Vec::new());
+        for sequence in (0..count).filter(|sequence| ticks[*sequence] == time) {
+            let own = self.sequences[sequence].held.take().map(|held| held.part);
+            if own.is_some() {
+                mine = mine.and(Shards::of_sequence(sequence, count));
+            }
+            let is_own = own.is_some();
+            let part = own.or_else(|| exchange.take(sequence)).context("its tick is known")?;
+            self.budget.settle(&part.weighed, alerts_day_max);
+            self.active |= part.active;
+            self.told.extend(part.controls);
+            handed.extend((!is_own).then_some(part.handed));
+        }
+        let passed = self.engine.tick_with(mine, time, &handed);
+        passed.map_err(|error| anyhow::anyhow!("what was handed over at the tick {time} cannot be used: {error}"))?;
+        self.time = time;
+        self.unsaved.ticks += 1;
+        // Elsewhere a sequence is judged beyond this tick already.
+        if ticks.iter().all(|tick| *tick == time) {
+            for control in self.told.drain(..) {
+                self.engine.control(&serde_json::from_str(&control)?);
+            }
+            self.cut(runtime)?;
+        }
+        Ok(true)
+    }
+
+    /// Writes what a cut needs of this process, where one is due: all processes come to the same.
+    fn cut(&mut self, runtime: &Handle) -> Result<()> {
+        let is_due = self.time / CUT_MICROS > self.cut / CUT_MICROS
+            && (self.active || self.time.saturating_sub(self.cut) >= CUT_IDLE_MICROS);
+        if !is_due {
+            return Ok(());
+        }
+        (self.cut, self.active) = (self.time, false);
+        if self.saving.is_some() {
+            tracing::warn!("a cut of the detectors' memory is passed over: the last one is still being written");
+            return Ok(());
+        }
+        self.save(runtime)
+    }
+
+    fn files(&self, time: i64, budget: &Budget, position: &Positions) -> Result<Files> {
+        let exchange = self.exchange.as_ref().map_or(0, Exchange::position);
+        self.role.memory.files(&self.engine, budget, position, (time, exchange), self.turn.sequences())
+    }
+
     /// Begins to write a snapshot. Judging goes on meanwhile: alerts never wait for the place where the lake is.
-    fn save(&mut self, runtime: &tokio::runtime::Handle) -> Result<()> {
-        let Some((position, bytes)) = self.state()? else { return Ok(()) };
-        let place = self.snapshot.clone();
-        let writing = runtime.spawn(async move { Ok(place.write(bytes).await?) });
-        self.saving = Some((position, writing));
+    fn save(&mut self, runtime: &Handle) -> Result<()> {
+        let files = self.files(self.time, &self.budget, &self.position)?;
+        let (memory, prunes) = (self.role.memory.clone(), self.turn.has(0));
+        let writing = runtime.spawn(async move {
+            memory.write(files).await?;
+            if prunes { memory.prune().await } else { Ok(()) }
+        });
+        self.saving = Some((self.position.clone(), writing));
         self.unsaved = Unsaved::default();
         Ok(())
     }
 
     /// Tells the log of a snapshot that is written. One that could not be is made again later; the log keeps what it needs.
-    fn saved(&mut self, runtime: &tokio::runtime::Handle) {
+    fn saved(&mut self, runtime: &Handle) {
         let Some((position, writing)) = self.saving.take_if(|(_, writing)| writing.is_finished()) else { return };
         match runtime.block_on(writing).map_err(anyhow::Error::from).and_then(|written| written) {
-            Ok(()) => self.log.passed(GROUP, &position),
+            Ok(()) => self.role.log.passed(GROUP, &position),
             Err(error) => {
                 tracing::error!("the detectors' snapshot cannot be written, and is tried again: {error:#}");
                 self.unsaved.frames += 1;
@@ -264,40 +537,42 @@ impl Detection {
         }
     }
 
-    /// A snapshot and where to go on from it; none while a control frame waits for its barrier, which it would lack.
-    fn state(&self) -> Result<Option<(Positions, Vec<u8>)>> {
-        if !self.waiting.is_empty() {
-            return Ok(None);
-        }
-        // A tick that is waited at is read again.
-        let next = |(sequence, held): (usize, &Option<(i64, u64)>)| {
-            held.map_or_else(|| self.position.get(sequence), |(_, offset)| offset)
-        };
-        let position: Positions = self.held.iter().enumerate().map(next).collect();
-        let bytes = snapshot(&self.engine, &self.budget, &position)?;
-        Ok(Some((position, bytes)))
-    }
-
-    fn save_last(&mut self, runtime: &tokio::runtime::Handle) -> Result<()> {
+    /// The state as it is, for whoever comes next; others who judge go on from the last cut.
+    fn save_last(mut self, runtime: &Handle) -> Result<()> {
         if let Some((_, writing)) = self.saving.take() {
             // The one that follows says the same and more.
             let _ = runtime.block_on(writing);
         }
-        let Some((position, bytes)) = self.state()? else { return Ok(()) };
-        runtime.block_on(self.snapshot.write(bytes)).context("the detectors' snapshot cannot be written")?;
-        self.log.passed(GROUP, &position);
+        let waiting = |sequence: &Sequence| {
+            let part = sequence.held.as_ref().is_some_and(|held| !held.part.controls.is_empty());
+            part || !sequence.controls.is_empty()
+        };
+        let mine = (0..self.sequences.len()).all(|sequence| self.turn.has(sequence));
+        if !mine || !self.told.is_empty() || self.sequences.iter().any(waiting) {
+            return Ok(());
+        }
+        let mut position = Positions::default();
+        for (number, Sequence { held, spending, .. }) in self.sequences.iter().enumerate() {
+            // A tick that is waited at is read again.
+            position.pass(number, held.as_ref().map_or_else(|| self.position.get(number), |held| held.offset));
+            let weighed = held.as_ref().map_or(&spending.weighed, |held| &held.part.weighed);
+            self.budget.settle(weighed, self.role.alerts_day_max);
+        }
+        let files = self.files(self.time + 1, &self.budget, &position)?;
+        runtime.block_on(self.role.memory.write(files)).context("the detectors' memory cannot be written")?;
+        self.role.log.passed(GROUP, &position);
         Ok(())
     }
 }
 
-/// The bytes of a snapshot.
-pub(crate) fn snapshot(engine: &Engine, budget: &Budget, position: &Positions) -> Result<Vec<u8>> {
-    let budget = serde_json::to_vec(budget)?;
-    let mut bytes = place(position);
-    bytes.extend((budget.len() as u64).to_le_bytes());
-    bytes.extend(budget);
-    bytes.extend(engine.snapshot());
-    Ok(bytes)
+/// Appends until there is room.
+fn again(append: impl Fn() -> Result<(), LogError>) -> Result<(), LogError> {
+    loop {
+        match append() {
+            Err(error) if error.retry_helps() => std::thread::sleep(RETRY),
+            done => return done,
+        }
+    }
 }
 
 /// What a step of an order means to the detectors: its target is stopped, or let go. Other steps change neither.
@@ -319,61 +594,11 @@ pub(crate) fn control_of(step: &OrderRow) -> Option<Value> {
     }
 }
 
-fn restore(bytes: &[u8], config: &detect::Config) -> Result<(Engine, Budget, Positions)> {
-    let (position, budget, engine) = parts(bytes).context("the snapshot is too short")?;
-    let budget = serde_json::from_slice(budget).context("the snapshot's budget is damaged")?;
-    let engine = Engine::restore(config, engine).map_err(|error| anyhow::anyhow!("{error}"))?;
-    Ok((engine, budget, position))
-}
-
-/// How a snapshot begins: with the position, or where there are several with [`SEVERAL`], their number and all of them.
-fn place(position: &Positions) -> Vec<u8> {
-    let all: Vec<u64> = position.iter().map(|(_, next)| next).collect();
-    let head = if all.len() == 1 { vec![] } else { vec![SEVERAL, all.len() as u64] };
-    head.into_iter().chain(all).flat_map(u64::to_le_bytes).collect()
-}
-
-/// Position, budget and engine of a snapshot.
-pub(crate) fn parts(snapshot: &[u8]) -> Option<(Positions, &[u8], &[u8])> {
-    let mut rest = snapshot;
-    let mut number = || {
-        let (number, after) = rest.split_first_chunk::<NUMBER_BYTES>()?;
-        rest = after;
-        Some(u64::from_le_bytes(*number))
-    };
-    let first = number()?;
-    let position = if first == SEVERAL {
-        let count = number()?;
-        (0..count).map(|_| number()).collect::<Option<Positions>>()?
-    } else {
-        [first].into_iter().collect()
-    };
-    let length = usize::try_from(number()?).ok()?;
-    let (budget, engine) = rest.split_at_checked(length)?;
-    Some((position, budget, engine))
-}
-
-/// Where to go on: at `position`, or where the log begins. What Kafka deleted before it was judged is nowhere made up for.
-fn retained(log: &Log, position: Positions) -> Result<Positions> {
-    if position.iter().count() != log.sequences() {
-        bail!("the detectors' snapshot is of another log; `muster learn` makes one from the lake");
-    }
-    let mut next = log.firsts();
-    for (sequence, needed) in position.iter() {
-        let (name, first) = (log.name(sequence), next.get(sequence));
-        if needed < first && matches!(log, Log::Kafka(_)) {
-            bail!(
-                "the detectors need the log {name} from offset {needed} on, but Kafka has deleted it up to {first}: its \
-                 retention is shorter than they stood still; `muster learn` makes a snapshot from the lake"
-            );
-        }
-        next.pass(sequence, needed);
-    }
-    Ok(next)
-}
+#[cfg(test)]
+mod tests;
 
 #[cfg(test)]
-mod tests {
+mod orders {
     use super::*;
 
     fn step(state: &str, target_kind: &str, target_id: &str) -> OrderRow {

@@ -125,11 +125,13 @@ async fn not_reached(node: &Node, ids: &[String], erasure: &Erasure) -> Result<V
             "control log: {orders} steps of orders name the user, and stay as the record of what was stopped"
         ));
     }
-    if let Some(bytes) = node.snapshot.read().await? {
-        let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
-        if ids.iter().any(|id| text.contains(&id.to_ascii_lowercase())) {
-            places.push("detectors' memory: `muster learn` makes it anew from the lake".to_owned());
-        }
+    let remembered = node.memory.contents().await?;
+    let names = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
+        ids.iter().any(|id| text.contains(&id.to_ascii_lowercase()))
+    };
+    if remembered.iter().any(|bytes| names(bytes)) {
+        places.push("detectors' memory: `muster learn` makes it anew from the lake".to_owned());
     }
     if let Some(url) = &node.config.lake.url {
         places.push(format!(

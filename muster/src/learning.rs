@@ -132,8 +132,11 @@ pub(crate) async fn run(store: &Store, from: Option<i32>, to: Option<i32>) -> Re
     // It holds nothing once the sorting is done.
     let _ = std::fs::remove_dir_all(&span.spill);
     let (engine, learned) = done?;
-    let snapshot = detection::snapshot(&engine, &Budget::default(), &position)?;
-    store.snapshot.write(snapshot).await.context("what was learned cannot be stored")?;
+    // Where several processes judge, what they handed over before is of no more use.
+    let exchange = store.exchange().await?.map_or(0, |exchange| exchange.end(0));
+    let (budget, all) = (Budget::default(), 0..store.log.sequences());
+    let files = store.memory.files(&engine, &budget, &position, (store.clock.now_micros(), exchange), all)?;
+    store.memory.write(files).await.context("what was learned cannot be stored")?;
     Ok((engine.agents(), learned))
 }
 

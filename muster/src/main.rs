@@ -18,6 +18,7 @@ mod operator;
 mod output;
 mod quarantine;
 mod receipts;
+mod role;
 mod server;
 mod tokens;
 mod verdict;

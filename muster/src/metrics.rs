@@ -11,7 +11,7 @@ use respond::Counts;
 use schemas::ledger::Ledger;
 use schemas::{alert, inventory, order, verdict};
 
-use crate::node::Node;
+use crate::node::{Node, Standing};
 
 /// So many mistakes in mapping files are told one by one.
 const BROKEN_MAX: usize = 50;
@@ -59,7 +59,7 @@ struct Fate {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Role {
+struct OfRole {
     role: &'static str,
 }
 
@@ -82,7 +82,7 @@ pub(crate) struct Metrics {
     polls: Family<Poll, Counter>,
     log_end: Gauge,
     lake_failing: Gauge,
-    behind: Family<Role, Gauge>,
+    behind: Family<OfRole, Gauge>,
     sources_changed: Gauge,
     sources_broken: Family<Broken, Gauge>,
     tokens_remembered: Gauge,
@@ -201,8 +201,8 @@ impl Metrics {
         // Of all sequences together.
         self.log_end.set(Positions::default().behind(&end) as i64);
         self.lake_failing.set(node.lake.status().error.is_some().into());
-        for (role, position) in node.positions() {
-            self.behind.get_or_create(&Role { role }).set(position.behind(&end) as i64);
+        for Standing { role, behind, .. } in node.standings() {
+            self.behind.get_or_create(&OfRole { role: role.name() }).set(behind as i64);
         }
         self.orders.clear();
         for ((state, mode), count) in node.responder.orders_by_state() {

@@ -1,4 +1,4 @@
-//! One Muster process: the data folder, opened and held, with every role running in it.
+//! One Muster process: the data folder, opened and held, with its roles running in it.
 //!
 //! `serve`, `demo` and `ingest` go through [`Node::open`], so there is one wiring; questions only need the [`Store`].
 //! A role that fails poisons the process: [`Node::failed`] resolves, and the caller stops everything.
@@ -13,8 +13,8 @@ use ingest::inventory::Inventory;
 use ingest::kafka::DoorStatus;
 use ingest::{InForce, Ingest, Sources};
 use lake::clock::Clock;
-use lake::files::{Disk, Files, Whole};
-use lake::log::{Group, Log, LogConfig, LogError, Positions};
+use lake::files::{Disk, Files, Wholes};
+use lake::log::{Group, KafkaLogConfig, Log, LogConfig, LogError, Positions, Share};
 use lake::tables::Lake;
 use query::Query;
 use respond::Responder;
@@ -26,9 +26,11 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::cli::ingest::{load_catalogue, load_registry, load_sources};
 use crate::config::{self, Config, resolve_kafka, resolve_secrets};
-use crate::detection::{self, Detection, Progress};
+use crate::detection::memory::Memory;
+use crate::detection::{self, Detection, Shown};
 use crate::gaps;
 use crate::metrics::Metrics;
+use crate::role::Role;
 use crate::tokens::write_private;
 
 const CONTROL_SEGMENT_BYTES_MAX: u64 = 4 << 20;
@@ -51,7 +53,7 @@ pub(crate) struct Store {
     pub(crate) query: Arc<Query>,
     pub(crate) files: Arc<dyn Files>,
     /// The detectors' memory, where the lake is.
-    pub(crate) snapshot: Whole,
+    pub(crate) memory: Memory,
     key: [u8; KEY_BYTES],
     /// Held while the process lives: two processes on one folder would both own the log.
     _lock: File,
@@ -69,7 +71,8 @@ pub(crate) struct Node {
     doors: Mutex<Vec<Arc<Mutex<DoorStatus>>>>,
     /// Held by the one redrive that runs.
     pub(crate) redriving: tokio::sync::Mutex<()>,
-    detected: Progress,
+    /// None without the role.
+    detected: Option<Shown>,
     failed: Arc<watch::Sender<Option<String>>>,
     failure: watch::Receiver<Option<String>>,
     stop: watch::Sender<bool>,
@@ -77,6 +80,13 @@ pub(crate) struct Node {
     writing: tokio::sync::Mutex<JoinSet<()>>,
     /// The roles that read the log, and end when it is closed.
     reading: tokio::sync::Mutex<JoinSet<()>>,
+}
+
+/// How far a role is: one past the last frame that it took, and the frames that it has still to take.
+pub(crate) struct Standing {
+    pub(crate) role: Role,
+    pub(crate) behind: u64,
+    pub(crate) position: Positions,
 }
 
 impl std::ops::Deref for Node {
@@ -100,14 +110,24 @@ impl Store {
         let (keeper, reserve, bytes) = (log.clone(), folder.join(RESERVE), config.data.reserve_bytes);
         tokio::task::spawn_blocking(move || keeper.keep_reserve(reserve, bytes)).await?;
         let key = installation_key(&folder)?;
-        let (lake, snapshot) = open_lake(&config, &key, &files, &log, &clock).await?;
+        let (lake, memory) = open_lake(&config, &key, &files, &log, &clock).await?;
         let query = Query::new(lake.clone(), clock.clone(), config.query.clone())?;
-        Ok(Store { config, clock, log, lake, query, files, snapshot, key, _lock: lock })
+        Ok(Store { config, clock, log, lake, query, files, memory, key, _lock: lock })
     }
 
     /// The detectors' configuration, with the key of this installation.
     pub(crate) fn detect_config(&self, catalogue: Catalogue) -> detect::Config {
         detect::Config { hash_key: hash_key(&self.key), catalogue, ..self.config.detect.clone() }
+    }
+
+    /// Where the detectors of several processes meet; none where the log is one process's alone.
+    pub(crate) async fn exchange(&self) -> Result<Option<Arc<Log>>> {
+        let Some(kafka) = &self.config.log.kafka else { return Ok(None) };
+        let kafka = KafkaLogConfig { topic: format!("{}-ticks", kafka.topic), partitions: 1, ..kafka.clone() };
+        let settings = LogConfig { duplicates_window: 0, kafka: Some(kafka), ..self.config.log.clone() };
+        let groups = [detection::GROUP];
+        let config = Config { log: settings, ..self.config.clone() };
+        open_log(&config, &self.files, &self.clock, &groups).await.map(Some)
     }
 
     /// One tenant's totals, as `muster status` and `/v1/status` show them.
@@ -135,19 +155,18 @@ async fn open_lake(
     files: &Arc<dyn Files>,
     log: &Arc<Log>,
     clock: &Clock,
-) -> Result<(Arc<Lake>, Whole)> {
-    let (folder, lake, log) = (&config.data.folder, config.lake.clone(), log.clone());
+) -> Result<(Arc<Lake>, Memory)> {
+    let (folder, lake) = (&config.data.folder, config.lake.clone());
     stay_in_place(folder, config.lake.url.as_deref().unwrap_or(IN_FOLDER))?;
     let Some(bucket) = config::bucket(&config.lake)? else {
-        let memory =
-            Whole::in_folder(files.clone(), folder.join(detection::FOLDER), detection::SNAPSHOT, clock.clone());
-        return Ok((Lake::open_folder(files.clone(), folder.join("lake"), log, clock.clone(), lake).await?, memory));
+        let memory = Memory::new(Wholes::in_folder(files.clone(), folder.join(detection::FOLDER), clock.clone()), log);
+        let lake = Lake::open_folder(files.clone(), folder.join("lake"), log.clone(), clock.clone(), lake).await?;
+        return Ok((lake, memory));
     };
     let owner = schemas::id::digest([&b"owner of a lake"[..], key]);
-    let lake = Lake::open_bucket(&bucket, &owner, log, clock.clone(), lake).await;
+    let lake = Lake::open_bucket(&bucket, &owner, log.clone(), clock.clone(), lake).await;
     let lake = lake.with_context(|| format!("the lake in {bucket} cannot be opened"))?;
-    let memory = Whole::in_bucket(&bucket, &format!("{}/{}", detection::FOLDER, detection::SNAPSHOT));
-    Ok((lake, memory))
+    Ok((lake, Memory::new(Wholes::in_bucket(&bucket, detection::FOLDER), log)))
 }
 
 /// What the log has let go is in the lake that it was written to: another lake would never get it. So the data folder knows
@@ -211,17 +230,26 @@ impl Node {
             ingest = ingest.with_registry(registry);
         }
         let ingest = Arc::new(ingest);
-        let remembering = ingest.clone();
-        let taught = tokio::task::spawn_blocking(move || remembering.remember()).await??;
+        let (remembering, mut learned) = (ingest.clone(), ingest.remembers_from());
+        let remembered = move || remembering.remember(&mut learned).map(|taught| (taught, learned));
+        let (taught, learned) = tokio::task::spawn_blocking(remembered).await??;
         tracing::info!(taught, "what was said of tokens is learned again from the log");
         let detect = store.detect_config(catalogue);
         let budget = config.respond.alerts_day_max;
-        let detection = Detection::open(log.clone(), store.snapshot.clone(), &detect, budget).await?;
+        let detection = match config.server.has(Role::Detect) {
+            true => {
+                let share = log.join(detection::GROUP)?;
+                let (exchange, memory) = (store.exchange().await?, store.memory.clone());
+                let detection = Detection::open(log.clone(), exchange, share.clone(), memory, &detect, budget).await?;
+                Some((detection, share))
+            }
+            false => None,
+        };
 
         let (stop, _) = watch::channel(false);
         let (failed, failure) = watch::channel(None);
         let node = Arc::new(Node {
-            detected: detection.progress(),
+            detected: detection.as_ref().map(|(detection, _)| detection.progress()),
             metrics: Arc::new(Metrics::new(responder.counts())),
             writing: tokio::sync::Mutex::default(),
             reading: tokio::sync::Mutex::default(),
@@ -236,7 +264,7 @@ impl Node {
             failure,
             stop,
         });
-        node.start(detection).await;
+        node.start(detection, learned).await?;
         Ok(node)
     }
 
@@ -249,24 +277,40 @@ impl Node {
         Node::open(config, clock).await
     }
 
-    async fn start(&self, detection: Detection) {
+    async fn start(&self, detection: Option<(Detection, Share)>, learned: Positions) -> Result<()> {
         let watched = |name, role| watched(self.failed.clone(), name, role);
         let stopped = || stopped(self.stop.subscribe());
         let mut writing = self.writing.lock().await;
-        writing.spawn(watched("tick", tokio::spawn(tick(self.log.clone(), self.clock.clone(), self.stop.subscribe()))));
+        let has = |role| self.config.server.has(role);
         let (lake, stop) = (self.lake.clone(), stopped());
-        let role = async move { lake.run(stop).await.context("the lake writer failed") };
-        writing.spawn(watched("lake", tokio::spawn(role)));
-        let (responder, stop) = (self.responder.clone(), stopped());
-        let role = async move { responder.run(stop).await.context("the responder failed") };
-        writing.spawn(watched("respond", tokio::spawn(role)));
-
-        let (lake, stop) = (self.lake.clone(), stopped());
-        let role = async move {
-            lake.keep_running(stop).await;
-            Ok(())
-        };
-        writing.spawn(watched("keep", tokio::spawn(role)));
+        if has(Role::Lake) {
+            let share = self.log.join(lake::tables::GROUP)?;
+            let role = async move { lake.run(share, stop).await.context("the lake writer failed") };
+            writing.spawn(watched("lake", tokio::spawn(role)));
+            let (lake, stop) = (self.lake.clone(), stopped());
+            let role = async move {
+                lake.keep_running(stop).await;
+                Ok(())
+            };
+            writing.spawn(watched("keep", tokio::spawn(role)));
+        } else {
+            let role = async move {
+                lake.follow(stop).await;
+                Ok(())
+            };
+            writing.spawn(watched("lake", tokio::spawn(role)));
+        }
+        if has(Role::Respond) {
+            let (responder, stop) = (self.responder.clone(), stopped());
+            let role = async move { responder.run(stop).await.context("the responder failed") };
+            writing.spawn(watched("respond", tokio::spawn(role)));
+        }
+        if has(Role::Ingest) && self.log.sequences() > 1 {
+            let (ingest, stop) = (self.ingest.clone(), stopped());
+            let role =
+                async move { ingest.keep_remembering(learned, stop).await.context("tokens cannot be learned of") };
+            writing.spawn(watched("tokens", tokio::spawn(role)));
+        }
 
         let poll_secs = self.config.ingest.sources_poll_secs;
         if self.config.ingest.sources_folder.is_some() && poll_secs > 0 {
@@ -275,11 +319,16 @@ impl Node {
         }
 
         let mut reading = self.reading.lock().await;
-        let runtime = tokio::runtime::Handle::current();
-        reading.spawn(watched("detect", tokio::task::spawn_blocking(move || detection.run(&runtime))));
+        if let Some((detection, share)) = detection {
+            let ticking = tick(self.log.clone(), self.clock.clone(), share, self.stop.subscribe());
+            writing.spawn(watched("tick", tokio::spawn(ticking)));
+            let runtime = tokio::runtime::Handle::current();
+            reading.spawn(watched("detect", tokio::task::spawn_blocking(move || detection.run(&runtime))));
+        }
         let (metrics, log) = (self.metrics.clone(), self.log.clone());
         let role = async move { metrics.follow(log).await.context("the metrics failed") };
         reading.spawn(watched("metrics", tokio::spawn(role)));
+        Ok(())
     }
 
     /// Runs the inventory polls at their intervals until the node is stopped. A command that only opens the folder does not.
@@ -338,22 +387,37 @@ impl Node {
         }
     }
 
-    /// One past the last frame that each role has taken.
-    pub(crate) fn positions(&self) -> [(&'static str, Positions); 3] {
-        [
-            ("lake", self.lake.status().next),
-            ("detect", self.detected.lock().unwrap_or_else(PoisonError::into_inner).clone()),
-            ("respond", self.responder.alerts_passed()),
-        ]
+    /// How far each role of this process is, in the sequences that are its own.
+    pub(crate) fn standings(&self) -> Vec<Standing> {
+        let (ends, has) = (self.log.ends(), |role| self.config.server.has(role));
+        let lake = self.lake.status();
+        let mut standings = vec![Standing { role: Role::Lake, behind: lake.behind, position: lake.next }];
+        if let Some(shown) = &self.detected {
+            let shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+            let (behind, position) = (shown.behind(&ends), shown.next().clone());
+            standings.push(Standing { role: Role::Detect, behind, position });
+        }
+        if has(Role::Respond) {
+            let position = self.responder.alerts_passed();
+            standings.push(Standing { role: Role::Respond, behind: position.behind(&ends), position });
+        }
+        standings
     }
 
     /// Resolves when every role has taken all that is in the log now: tables written, alerts judged and handled.
     pub(crate) async fn settle(&self) -> Result<()> {
         let mut polls = tokio::time::interval(Duration::from_millis(5));
         // Alerts make frames of their own, so the responder's end is asked for when the detectors are done.
-        for role in [detection::GROUP, respond::MAIN_GROUP] {
+        if let Some(shown) = &self.detected {
             let end = self.log.ends();
-            while self.positions().iter().any(|(name, position)| *name == role && !position.reaches(&end)) {
+            while shown.lock().unwrap_or_else(PoisonError::into_inner).behind(&end) > 0 {
+                self.ready().map_err(anyhow::Error::msg)?;
+                polls.tick().await;
+            }
+        }
+        if self.config.server.has(Role::Respond) {
+            let end = self.log.ends();
+            while !self.responder.alerts_passed().reaches(&end) {
                 self.ready().map_err(anyhow::Error::msg)?;
                 polls.tick().await;
             }
@@ -364,10 +428,9 @@ impl Node {
     /// The store's status and that of the roles.
     pub(crate) async fn status(&self, tenant: &str) -> Result<Value> {
         let mut status = self.store.status(tenant, &self.ingest.sources()).await?;
-        let end = self.log.ends();
-        for (role, position) in self.positions() {
-            status["roles"][role]["behind"] = position.behind(&end).into();
-            status["roles"][role]["position"] = serde_json::to_value(position)?;
+        for Standing { role, behind, position } in self.standings() {
+            status["roles"][role.name()]["behind"] = behind.into();
+            status["roles"][role.name()]["position"] = serde_json::to_value(position)?;
         }
         status["ready"] = self.ready().is_ok().into();
         status["kafka"] = serde_json::to_value(self.doors(tenant))?;
@@ -448,14 +511,18 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// One tick a second: the time that detection knows when nothing happens.
-async fn tick(log: Arc<Log>, clock: Clock, mut stop: watch::Receiver<bool>) -> Result<()> {
+/// One tick a second: the time that detection knows when nothing happens. Of several processes the one that judges sequence 0
+/// writes it.
+async fn tick(log: Arc<Log>, clock: Clock, share: Share, mut stop: watch::Receiver<bool>) -> Result<()> {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
             _ = seconds.tick() => {}
+        }
+        if !share.now().has(0) {
+            continue;
         }
         match log.append(Group { tick: Some(clock.now_micros()), ..Group::default() }).await {
             // A tick that finds no room is late, not lost: the next one tells the time as well.

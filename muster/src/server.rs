@@ -25,6 +25,7 @@ use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::node::Node;
 use crate::operator;
+use crate::role::Role;
 use crate::tokens::Tokens;
 
 /// Header that names the tenant on the operator's socket.
@@ -47,8 +48,16 @@ pub(crate) async fn serve(
     let body_bytes_max = DefaultBodyLimit::max(node.config.ingest.body_bytes_max);
     let own = operator::routes(node.clone()).layer(body_bytes_max);
     let operator = limited(routes, &node).merge(own).layer(from_fn_with_state(tokens, as_operator));
+    let others: Vec<&str> =
+        Role::ALL.into_iter().filter(|role| !node.config.server.has(*role)).map(Role::name).collect();
     let complete = |router: Router| {
-        let missing = || async { problem(StatusCode::NOT_FOUND, "there is nothing at this path") };
+        let detail = match others.is_empty() {
+            true => "there is nothing at this path".to_owned(),
+            false => {
+                format!("there is nothing at this path here; other processes have the roles {}", others.join(", "))
+            }
+        };
+        let missing = || async move { problem(StatusCode::NOT_FOUND, &detail) };
         let wrong = || async { problem(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method") };
         router.merge(open_routes(node.clone())).fallback(missing).method_not_allowed_fallback(wrong)
     };
@@ -84,18 +93,21 @@ fn bind_socket(socket: &Path) -> Result<UnixListener> {
 fn routes(node: &Arc<Node>) -> Router {
     let own = Router::new().route("/metrics", get(metrics)).route("/v1/status", get(status)).with_state(node.clone());
     let own = own.route("/v1/ping", get(async || StatusCode::NO_CONTENT));
-    own.merge(ingest::http::routes(node.ingest.clone(), &node.config.ingest))
-        .merge(query::http::routes(node.query.clone()))
-        .merge(respond::http::routes(node.responder.clone()))
-        .merge(crate::verdict::routes(node.clone()))
-        .merge(crate::receipts::routes(node.clone()))
+    let of = |role: Role, routes: &dyn Fn() -> Router| {
+        if node.config.server.has(role) { routes() } else { Router::new() }
+    };
+    own.merge(of(Role::Ingest, &|| ingest::http::routes(node.ingest.clone(), &node.config.ingest)))
+        .merge(of(Role::Ingest, &|| crate::receipts::routes(node.clone())))
+        .merge(of(Role::Query, &|| query::http::routes(node.query.clone())))
+        .merge(of(Role::Query, &|| crate::verdict::routes(node.clone())))
+        .merge(of(Role::Respond, &|| respond::http::routes(node.responder.clone())))
 }
 
 /// Routes that answer anybody.
 fn open_routes(node: Arc<Node>) -> Router {
-    let responder = node.responder.clone();
+    let responder = node.config.server.has(Role::Respond).then(|| node.responder.clone());
     let own = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(node);
-    own.merge(respond::http::open_routes(responder))
+    own.merge(responder.map(respond::http::open_routes).unwrap_or_default())
 }
 
 fn limited(router: Router, node: &Arc<Node>) -> Router {

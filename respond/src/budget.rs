@@ -7,7 +7,9 @@
 //! written and learned from like any other; it starts no order and tells nobody.
 //!
 //! Time is the alerts' own and never goes back, and what is saved is counted in time, so that the same alerts in the same
-//! order are marked the same, before and after a restart.
+//! order are marked the same, before and after a restart. Where alerts come in several sequences whose order among each other
+//! is nobody's, each is weighed against a copy of what was left at the last barrier; at the next one the sequences
+//! [settle](Budget::settle) one after the other. A tenant may so be in debt for a moment, and pays it off by saving.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -34,6 +36,15 @@ struct Purse {
     candidates: VecDeque<(i64, Rank)>,
 }
 
+/// An alert that was weighed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Weighed {
+    tenant: String,
+    time: i64,
+    rank: Rank,
+    passed: bool,
+}
+
 /// How grave and surprising an alert is. Surprise is what is rare among the tenant's own scores, the bits decide between equals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Rank {
@@ -44,23 +55,35 @@ struct Rank {
 }
 
 impl Budget {
-    /// Marks an alert that is beyond what its tenant may be told of. A fact is not marked at all.
-    pub fn weigh(&mut self, alert: &mut AlertRow, alerts_day_max: u32) {
+    /// Marks an alert that is beyond what its tenant may be told of. A fact is not marked at all, nor returned.
+    pub fn weigh(&mut self, alert: &mut AlertRow, alerts_day_max: u32) -> Option<Weighed> {
         if alert.threshold <= 0.0 {
-            return;
+            return None;
         }
         let (time, rank) = (alert.time.min(alert.received_at), Rank::of(alert));
-        let passes = match self.tenants.get_mut(&alert.tenant) {
-            Some(purse) => purse.passes(time, rank, alerts_day_max),
-            None => {
-                self.forget_idle(time);
-                let mut purse = Purse { time, saved_micros: DAY_MICROS, candidates: VecDeque::new() };
-                let passes = purse.passes(time, rank, alerts_day_max);
-                self.tenants.insert(alert.tenant.clone(), purse);
-                passes
-            }
-        };
-        alert.over_budget = Some(!passes);
+        let purse = self.purse(&alert.tenant, time);
+        purse.reach(time);
+        let passed = purse.passes(rank, alerts_day_max);
+        purse.note(rank, passed, alerts_day_max);
+        alert.over_budget = Some(!passed);
+        Some(Weighed { tenant: alert.tenant.clone(), time, rank, passed })
+    }
+
+    /// Takes over what a copy of this budget has weighed.
+    pub fn settle(&mut self, weighed: &[Weighed], alerts_day_max: u32) {
+        for Weighed { tenant, time, rank, passed } in weighed {
+            let purse = self.purse(tenant, *time);
+            purse.reach(*time);
+            purse.note(*rank, *passed, alerts_day_max);
+        }
+    }
+
+    fn purse(&mut self, tenant: &str, time: i64) -> &mut Purse {
+        if !self.tenants.contains_key(tenant) {
+            self.forget_idle(time);
+        }
+        let new = || Purse { time, saved_micros: DAY_MICROS, candidates: VecDeque::new() };
+        self.tenants.entry(tenant.to_owned()).or_insert_with(new)
     }
 
     /// Tenants that had no alert for a day have all saved again, and nothing to compare with: as if never seen.
@@ -70,25 +93,33 @@ impl Budget {
 }
 
 impl Purse {
-    fn passes(&mut self, time: i64, rank: Rank, alerts_day_max: u32) -> bool {
+    fn reach(&mut self, time: i64) {
         let now = time.max(self.time);
         self.saved_micros = self.saved_micros.saturating_add(now.saturating_sub(self.time)).min(DAY_MICROS);
         self.time = now;
         while self.candidates.front().is_some_and(|(time, _)| now.saturating_sub(*time) >= DAY_MICROS) {
             self.candidates.pop_front();
         }
-        let cost = DAY_MICROS.checked_div(i64::from(alerts_day_max)).unwrap_or(i64::MAX);
+    }
+
+    fn passes(&self, rank: Rank, alerts_day_max: u32) -> bool {
         let stronger = self.candidates.iter().filter(|(_, other)| *other >= rank).count() as i64;
-        let passes = stronger < self.saved_micros / cost;
-        if passes {
-            self.saved_micros -= cost;
+        stronger < self.saved_micros / cost(alerts_day_max)
+    }
+
+    fn note(&mut self, rank: Rank, passed: bool, alerts_day_max: u32) {
+        if passed {
+            self.saved_micros -= cost(alerts_day_max);
         }
         if self.candidates.len() == CANDIDATES_MAX {
             self.candidates.pop_front();
         }
-        self.candidates.push_back((now, rank));
-        passes
+        self.candidates.push_back((self.time, rank));
     }
+}
+
+fn cost(alerts_day_max: u32) -> i64 {
+    DAY_MICROS.checked_div(i64::from(alerts_day_max)).unwrap_or(i64::MAX)
 }
 
 impl Rank {
@@ -177,5 +208,25 @@ mod tests {
             assert_eq!(passes(&mut cut, alert, 10), told[i], "alert {i}");
         }
         assert!(told.contains(&false) && told.contains(&true));
+    }
+
+    #[test]
+    fn one_sequence_settles_to_what_it_weighed_and_several_pay_their_debts() {
+        let (mut alone, mut settled) = (Budget::default(), Budget::default());
+        let mut several = Budget::default();
+        let mut told = 0;
+        for minute in 0..20 * 24 * 60 {
+            let mut one = alert(minute * HOUR / 60, 21.0 + (minute * 7_919 % 97) as f64 / 10.0);
+            alone.weigh(&mut one, 20);
+            let weighed: Vec<Weighed> = settled.clone().weigh(&mut one.clone(), 20).into_iter().collect();
+            settled.settle(&weighed, 20);
+            // Eight sequences that do not see each other's alerts of the same second.
+            let before = several.clone();
+            let weighed: Vec<Weighed> = (0..8).flat_map(|_| before.clone().weigh(&mut one.clone(), 20)).collect();
+            told += weighed.iter().filter(|one| one.passed).count();
+            several.settle(&weighed, 20);
+        }
+        assert_eq!(settled, alone);
+        assert!((200..=450).contains(&told), "{told} in twenty days, with debts of at most eight");
     }
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::support::*;
 
 /// Ten days of a small fleet, with agents that start to do another role's work.
-fn stream() -> Vec<Step> {
+pub(crate) fn stream() -> Vec<Step> {
     let mut rows = fleet(24, 10, 3);
     for agent in [0, 5, 9] {
         let time = |i: i64| START + 6 * DAY + agent * HOUR + i * SECOND;
@@ -82,7 +82,7 @@ fn set_facts(row: &mut EventRow, i: usize) {
     }
 }
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     // Two or three agents a shard: some are forgotten.
     Config { agents_max: 130, moved_token_bits: 3.0, ..Config::default() }
 }

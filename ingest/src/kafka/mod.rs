@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lake::clock::Clock;
-use lake::files::{Files, Whole};
+use lake::files::{Files, Wholes};
 use lake::log::{Group, Log, LogError};
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
@@ -111,10 +111,11 @@ pub async fn open(
     clock: &Clock,
 ) -> Result<Vec<Door>, DoorError> {
     let floor = Arc::new(Floor::default());
+    let kept = Wholes::in_folder(files.clone(), folder, clock.clone());
     let mut opened = Vec::with_capacity(doors.len());
     for config in doors {
         ingest.mapping(&config.source, &[])?;
-        let file = Whole::in_folder(files.clone(), folder.clone(), &format!("{}.json", config.name), clock.clone());
+        let file = kept.file(&format!("{}.json", config.name));
         let cursor =
             Cursor::open(&config.name, &config.topic, file, log.clone(), floor.clone(), clock.now_micros()).await?;
         let consumer = consumer::consumer(config, cursor.member())?;

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 pub use disk::Disk;
 pub use s3::{Bucket, S3Config};
-pub use whole::Whole;
+pub use whole::{Whole, Wholes};
 
 /// A file open for appending.
 pub trait File: Send + Debug {

@@ -1,4 +1,4 @@
-//! `muster serve`: every role in one process, until it is told to stop.
+//! `muster serve`: every role in one process, or some of them, until it is told to stop.
 
 use std::process::ExitCode;
 
@@ -13,6 +13,7 @@ use crate::client::SOCKET;
 use crate::config::Config;
 use crate::node::Node;
 use crate::output::complain;
+use crate::role::Role;
 use crate::server;
 use crate::tokens::Tokens;
 
@@ -21,19 +22,31 @@ pub(crate) struct Serve {
     /// Address and port, instead of the configuration's `server.listen_address`
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<std::net::SocketAddr>,
+    /// What this process does, instead of the configuration's `server.roles`; the others are other processes'
+    #[arg(long, value_name = "ROLE,…", value_delimiter = ',')]
+    roles: Vec<Role>,
 }
 
 pub(crate) async fn run(command: &Serve, mut config: Config) -> Result<ExitCode> {
     if let Some(address) = command.listen {
         config.server.listen_address = address;
     }
+    if !command.roles.is_empty() {
+        config.server.roles.clone_from(&command.roles);
+        let problems = config.problems();
+        anyhow::ensure!(problems.is_empty(), "{}", problems.join("\n"));
+    }
     let folder = config.data.folder.clone();
     let address = config.server.listen_address;
     let tcp = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     let address = tcp.local_addr()?;
     let node = Node::open(config, Clock::system()).await?;
-    node.poll_inventory().await;
-    node.read_kafka().await?;
+    if node.config.server.has(Role::Respond) {
+        node.poll_inventory().await;
+    }
+    if node.config.server.has(Role::Ingest) {
+        node.read_kafka().await?;
+    }
     let tokens = Tokens::open(&folder)?;
     if tokens.is_empty() {
         let verbs = vec![Verb::Ingest, Verb::Act, Verb::Query, Verb::Deny, Verb::Order, Verb::Approve, Verb::Admin];

@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::role::Role;
+
 pub(crate) use load::load;
 pub(crate) use secrets::{bucket, resolve as resolve_secrets, resolve_kafka};
 
@@ -66,11 +68,30 @@ pub(crate) struct ServerConfig {
     pub(crate) requests_max: usize,
     /// Longest time a request may take before it is answered 504.
     pub(crate) request_secs: u64,
+    /// What the process does; `--roles` says otherwise. Fewer than all where several share `log.kafka` and `lake.url`: see
+    /// `docs/roles.md`.
+    pub(crate) roles: Vec<Role>,
 }
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        ServerConfig { listen_address: SocketAddr::from(([127, 0, 0, 1], 7171)), requests_max: 512, request_secs: 60 }
+        ServerConfig {
+            listen_address: SocketAddr::from(([127, 0, 0, 1], 7171)),
+            requests_max: 512,
+            request_secs: 60,
+            roles: Role::ALL.to_vec(),
+        }
+    }
+}
+
+impl ServerConfig {
+    pub(crate) fn has(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    /// Whether other processes have the roles that this one does not.
+    fn is_part(&self) -> bool {
+        Role::ALL.into_iter().any(|role| !self.has(role))
     }
 }
 
@@ -93,12 +114,16 @@ impl Config {
     }
 
     /// What is wrong although every key is known and of its type.
-    fn problems(&self) -> Vec<String> {
+    pub(crate) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let ServerConfig { requests_max, request_secs, .. } = self.server;
+        let part = self.server.is_part();
         for (fine, problem) in [
             (requests_max >= 1, "server.requests_max: must be at least 1"),
             (request_secs >= 1, "server.request_secs: must be at least 1"),
+            (!self.server.roles.is_empty(), "server.roles: at least one is needed"),
+            (!part || self.log.kafka.is_some(), "server.roles: fewer than all need the log in Kafka, `[log.kafka]`"),
+            (!part || self.lake.url.is_some(), "server.roles: fewer than all need the lake in a bucket, `lake.url`"),
             (self.ingest.body_bytes_max >= 1 << 10, "ingest.body_bytes_max: must be at least 1 KiB"),
             (self.ingest.limits.record_bytes_max >= 1, "ingest.limits.record_bytes_max: must be at least 1"),
             (self.ingest.tokens.bytes_max >= 1 << 20, "ingest.tokens.bytes_max: must be at least 1 MiB"),

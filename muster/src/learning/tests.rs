@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use lake::clock::Clock;
 use lake::files::sim::SimFiles;
-use lake::files::{Files, Whole};
+use lake::files::{Files, Wholes};
 use lake::log::{Group, Log, LogConfig, Payload};
 use lake::tables::LakeConfig;
 use schemas::ledger::LedgerRow;
 use schemas::{EventRow, alert, id};
 
 use super::*;
+use crate::detection::memory::{Memory, parts};
 use crate::detection::{self, Detection};
 
 const DAY_MICROS: i64 = 86_400 * SECOND_MICROS;
@@ -156,8 +157,9 @@ async fn the_lake_teaches_what_the_stream_taught() {
     let lake = Lake::open_folder(files.clone(), "lake".into(), log.clone(), clock, LakeConfig::default());
     let lake = lake.await.unwrap();
     let config = detect::Config { hash_key: [7, 9], ..detect::Config::default() };
-    let memory = Whole::in_folder(files.clone(), "detect".into(), detection::SNAPSHOT, Clock::manual(START));
-    let detection = Detection::open(log.clone(), memory.clone(), &config, 50).await.unwrap();
+    let kept = Wholes::in_folder(files.clone(), "detect".into(), Clock::manual(START));
+    let (memory, share) = (Memory::new(kept, &log), log.join(detection::GROUP).unwrap());
+    let detection = Detection::open(log.clone(), None, share, memory.clone(), &config, 50).await.unwrap();
     let (progress, runtime) = (detection.progress(), tokio::runtime::Handle::current());
     let judging = tokio::task::spawn_blocking(move || detection.run(&runtime));
 
@@ -165,7 +167,7 @@ async fn the_lake_teaches_what_the_stream_taught() {
     let mut live = Live { log: log.clone(), second: 0 };
     let first = backfill.days(0..24);
     live.stream(&first).await;
-    while !progress.lock().unwrap().reaches(&log.ends()) {
+    while progress.lock().unwrap().behind(&log.ends()) > 0 {
         tokio::task::yield_now().await;
     }
     lake.flush().await.unwrap();
@@ -183,8 +185,8 @@ async fn the_lake_teaches_what_the_stream_taught() {
     log.close();
     judging.await.unwrap().unwrap();
 
-    let streamed = memory.read().await.unwrap().unwrap();
-    let (_, _, streamed) = detection::parts(&streamed).unwrap();
+    let streamed = memory.contents().await.unwrap().remove(0);
+    let (_, _, streamed) = parts(&streamed).unwrap();
     let spill = tempfile::tempdir().unwrap();
     let span = |to| Span { from: None, to, spill: spill.path().to_owned(), memory_bytes_max: 64 << 20 };
     let query = QueryConfig::default();

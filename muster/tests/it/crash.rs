@@ -37,7 +37,7 @@ async fn kills_lose_nothing(kills: u64, environment: &[(&str, &str)]) {
     survive(folder.path(), kills, environment).await;
 }
 
-fn number(name: &str) -> Option<u64> {
+pub(crate) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
@@ -136,10 +136,10 @@ async fn write(url: String, token: String, writer: u64, sent: Ids, acknowledged:
 }
 
 /// A small deterministic sequence (splitmix64): the same kills in each run, as far as the machine allows.
-struct Chance(u64);
+pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

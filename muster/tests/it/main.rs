@@ -17,6 +17,7 @@ mod keeping;
 mod learn;
 mod metrics;
 mod profile;
+mod roles;
 mod s3;
 mod server;
 mod shape;

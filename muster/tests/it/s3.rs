@@ -15,7 +15,7 @@ use crate::verdicts::muster_with;
 const KILLS: u64 = 8;
 
 /// Address of the server, and its bucket.
-fn server() -> Option<(String, String)> {
+pub(crate) fn server() -> Option<(String, String)> {
     let Ok(url) = std::env::var("MUSTER_S3") else {
         eprintln!("SKIPPED: MUSTER_S3 names no S3-compatible server (.ci/s3 starts one)");
         return None;
@@ -25,11 +25,11 @@ fn server() -> Option<(String, String)> {
 }
 
 /// The lake of a test's own.
-fn place(bucket: &str, name: &str) -> String {
+pub(crate) fn place(bucket: &str, name: &str) -> String {
     format!("s3://{bucket}/muster-tests/{}/{name}", std::process::id())
 }
 
-fn environment<'a>(endpoint: &'a str, place: &'a str) -> [(&'a str, &'a str); 3] {
+pub(crate) fn environment<'a>(endpoint: &'a str, place: &'a str) -> [(&'a str, &'a str); 3] {
     [("MUSTER__LAKE__URL", place), ("MUSTER__LAKE__S3__ENDPOINT", endpoint), ("MUSTER__LAKE__FLUSH_SECS", "1")]
 }
 

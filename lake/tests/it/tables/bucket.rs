@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
-use lake::files::{Bucket, S3Config, Whole};
+use lake::files::{Bucket, S3Config, Wholes};
 use lake::tables::Hold;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -306,10 +306,19 @@ async fn s3_a_lake_has_one_log() {
 #[tokio::test]
 async fn s3_a_small_file_is_replaced_whole() {
     let Some(bucket) = bucket("whole") else { return };
-    let file = Whole::in_bucket(&bucket, "detect/engine.snapshot");
-    assert_eq!(file.read().await.unwrap(), None);
+    let files = Wholes::in_bucket(&bucket, "detect");
+    let file = files.file("topic/7/0");
+    assert_eq!((file.read().await.unwrap(), files.names().await.unwrap()), (None, vec![]));
     for bytes in [&b"first"[..], b"second"] {
         file.write(bytes).await.unwrap();
         assert_eq!(file.read().await.unwrap().as_deref(), Some(bytes));
     }
+    files.file("other").write(&b""[..]).await.unwrap();
+    let mut names = files.names().await.unwrap();
+    names.sort();
+    assert_eq!(names, ["other", "topic/7/0"]);
+    for _ in 0..2 {
+        files.delete("topic/7/0").await.expect("nothing there is fine");
+    }
+    assert_eq!(files.names().await.unwrap(), ["other"]);
 }
