@@ -254,8 +254,9 @@ impl Node {
         let stopped = || stopped(self.stop.subscribe());
         let mut writing = self.writing.lock().await;
         writing.spawn(watched("tick", tokio::spawn(tick(self.log.clone(), self.clock.clone(), self.stop.subscribe()))));
-        let (lake, stop) = (self.lake.clone(), stopped());
-        let role = async move { lake.run(stop).await.context("the lake writer failed") };
+        let (lake, log, stop) = (self.lake.clone(), self.log.clone(), stopped());
+        let role =
+            async move { lake.run(log.join(lake::tables::GROUP)?, stop).await.context("the lake writer failed") };
         writing.spawn(watched("lake", tokio::spawn(role)));
         let (responder, stop) = (self.responder.clone(), stopped());
         let role = async move { responder.run(stop).await.context("the responder failed") };
