@@ -10,7 +10,7 @@ use arrow::error::ArrowError;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
-use lake::tables::LakeError;
+use lake::tables::{LakeError, is_missing_file};
 
 use crate::session::VIEWS;
 
@@ -43,6 +43,9 @@ pub enum QueryError {
 
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
+        if is_missing_file(&error) {
+            return LakeError::Replaced.into();
+        }
         let mut told = of_engine(&error);
         let mut cause: &dyn Error = &error;
         while let Some(inner) = cause.source() {

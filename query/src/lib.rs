@@ -33,7 +33,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use futures::StreamExt;
 use lake::clock::Clock;
-use lake::tables::Lake;
+use lake::tables::{Lake, LakeError};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -105,6 +105,17 @@ impl Query {
 
 impl Inner {
     async fn answer(&self, tenant: &str, text: &str) -> Result<Answer, QueryError> {
+        match self.answer_once(tenant, text).await {
+            Err(QueryError::Lake(LakeError::Replaced)) => {
+                // By another process, which does not know who reads here.
+                self.lake.refresh().await?;
+                self.answer_once(tenant, text).await
+            }
+            answered => answered,
+        }
+    }
+
+    async fn answer_once(&self, tenant: &str, text: &str) -> Result<Answer, QueryError> {
         let snapshot = self.lake.snapshot().await?;
         let state = session::of_tenant(&self.base, &self.config, tenant, snapshot, self.clock.now_micros())?;
         let plan = state.create_logical_plan(text).await?;

@@ -111,6 +111,13 @@ impl Files for Disk {
         fs::rename(self.root.join(from), self.root.join(to))
     }
 
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(self.root.join(from), self.root.join(to))?;
+        // It is there, whatever becomes of its other name.
+        let _ = fs::remove_file(self.root.join(from));
+        Ok(())
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(self.root.join(path))
     }

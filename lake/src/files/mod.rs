@@ -52,6 +52,8 @@ pub trait Files: Send + Sync + Debug {
     }
     /// Renames within one file system, replacing `to`. Survives a cut whole or not at all.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// The same where nothing is at `to`, else `AlreadyExists`: of several processes one wins.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Creates a folder and the missing ones above it, durably; content where it exists already.
     fn create_dir_all(&self, folder: &Path) -> io::Result<()>;

@@ -351,6 +351,15 @@ impl Files for SimFiles {
         state.change(Change::Rename(from.to_owned(), to.to_owned(), node))
     }
 
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        let node = state.node(from)?;
+        if state.node(to).is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.change(Change::Rename(from.to_owned(), to.to_owned(), node))
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.node(path)?;

@@ -5,8 +5,9 @@
 //! beside the target, which is fsynced and renamed into place, then the folder is fsynced. So a Delta commit counts only
 //! when everything it names is durable.
 //!
-//! Put-if-absent looks and renames under a lock: one process owns the root, as it owns the log. Listings leave temporary
-//! files out; what a crash left of them is overwritten or lies unseen. Reads and writes run on the runtime's blocking
+//! Put-if-absent looks and renames under a lock: one process owns the root, as it owns the log. Where several do
+//! ([`FileStore::shared`]) it is a hard link, of which the file system lets one win, and temporary files have names of each
+//! process's own. Listings leave them out; what a crash left of them is overwritten or lies unseen. Reads and writes run on the runtime's blocking
 //! threads: an fsync on a worker thread would stall every request behind it. Where the file layer keeps no times, an object
 //! says it was modified now, so that nothing that clears away by age takes it for old.
 
@@ -51,12 +52,23 @@ struct Inner {
     /// Held while a target is looked at and put in place.
     placing: Mutex<()>,
     temporaries: AtomicU64,
+    /// Tells this process's temporary files from those of others; none where it is alone.
+    mark: Option<u64>,
 }
 
 impl FileStore {
     pub fn new(files: Arc<dyn Files>, root: PathBuf, clock: Clock) -> Self {
+        FileStore::marked(files, root, clock, None)
+    }
+
+    /// A root that other processes write too.
+    pub fn shared(files: Arc<dyn Files>, root: PathBuf, clock: Clock) -> Self {
+        FileStore::marked(files, root, clock, Some(fastrand::u64(..)))
+    }
+
+    fn marked(files: Arc<dyn Files>, root: PathBuf, clock: Clock, mark: Option<u64>) -> Self {
         let (made, placing, temporaries) = Default::default();
-        FileStore { inner: Arc::new(Inner { files, root, clock, made, placing, temporaries }) }
+        FileStore { inner: Arc::new(Inner { files, root, clock, made, placing, temporaries, mark }) }
     }
 
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Inner) -> Result<T> + Send + 'static) -> Result<T> {
@@ -79,8 +91,12 @@ impl Inner {
         let folder = path.parent().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         self.make_folder(folder)?;
         let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
-        let temporary = folder.join(format!("{TEMPORARY}{number}"));
+        let mark = self.mark.map(|mark| format!("{mark:016x}-")).unwrap_or_default();
+        let temporary = folder.join(format!("{TEMPORARY}{mark}{number}"));
         let placed = self.write(&temporary, payload).and_then(|()| {
+            if absent && self.mark.is_some() {
+                return self.files.rename_new(&temporary, path);
+            }
             let _placing = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
             if absent && self.exists(path)? {
                 return Err(io::ErrorKind::AlreadyExists.into());

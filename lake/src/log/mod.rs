@@ -37,7 +37,7 @@ pub use error::LogError;
 pub use group::Group;
 pub use kafka::{Compression, KafkaLog, KafkaLogConfig};
 pub use positions::Positions;
-pub use share::{Share, Turn};
+pub use share::{Divider, Share, Turn};
 
 use reserve::Reserve;
 
@@ -207,11 +207,27 @@ impl Log {
 
     /// The same for all sequences that go beyond `positions`, one after the other.
     pub fn read_all(&self, positions: &Positions, bytes_max: usize) -> Result<Vec<Arc<Frame>>, LogError> {
+        let all: Vec<usize> = (0..self.sequences()).collect();
+        self.read_of(&all, positions, bytes_max)
+    }
+
+    /// The same for these sequences.
+    pub fn read_of(
+        &self,
+        sequences: &[usize],
+        positions: &Positions,
+        bytes_max: usize,
+    ) -> Result<Vec<Arc<Frame>>, LogError> {
         let mut frames = Vec::new();
-        for sequence in 0..self.sequences() {
-            frames.extend(self.read(sequence, positions.get(sequence), bytes_max / self.sequences())?);
+        for &sequence in sequences {
+            frames.extend(self.read(sequence, positions.get(sequence), bytes_max / sequences.len())?);
         }
         Ok(frames)
+    }
+
+    /// Whether other processes may be at it too. The embedded log is one process's alone.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Log::Kafka(_))
     }
 
     /// This process's share of a role: with Kafka the members of the role's group divide the sequences, none are this

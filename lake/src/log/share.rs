@@ -17,6 +17,11 @@ impl Turn {
         self.mine.get(sequence).copied().unwrap_or(false)
     }
 
+    /// Whether nobody else has any.
+    pub fn is_whole(&self) -> bool {
+        !self.mine.is_empty() && !self.mine.contains(&false)
+    }
+
     pub fn is_empty(&self) -> bool {
         !self.mine.contains(&true)
     }
@@ -50,18 +55,18 @@ impl Share {
     }
 }
 
-/// Whoever divides tells the share of it.
+/// Whoever divides tells the share of it: the role's group, or a test.
 #[derive(Debug)]
-pub(super) struct Divider(watch::Sender<Turn>);
+pub struct Divider(watch::Sender<Turn>);
 
 impl Divider {
-    /// None are this process's yet.
-    pub(super) fn new(count: usize) -> (Divider, Share) {
+    /// None of `count` sequences are the share's yet.
+    pub fn new(count: usize) -> (Divider, Share) {
         let (sender, turns) = watch::channel(Turn { number: 0, mine: vec![false; count].into() });
         (Divider(sender), Share(turns))
     }
 
-    pub(super) fn divide(&self, mine: impl Fn(usize) -> bool) {
+    pub fn divide(&self, mine: impl Fn(usize) -> bool) {
         self.0.send_modify(|turn| {
             turn.number += 1;
             turn.mine = (0..turn.mine.len()).map(mine).collect();

@@ -1,7 +1,8 @@
 //! A table's data files as keeping sees them: which there are, and some of them replaced by others in one commit.
 //!
 //! A replacing commit never touches the writer's `txn`: it moves rows between files or takes rows away, and says nothing
-//! of how far the log is written. One process owns the tables, and the writer's lock is held while it is made.
+//! of how far the log is written. It is made against the very snapshot that it was decided on, or not at all: Delta's own
+//! check lets two compactions of the same file both through, and an erasure beside a compaction, which would double its rows.
 
 use std::collections::HashSet;
 
@@ -65,11 +66,6 @@ impl TableState {
         move |source| LakeError::Delta { table, source }
     }
 
-    /// Looks at the newest commit.
-    pub(super) async fn refresh(&mut self) -> Result<(), LakeError> {
-        self.state.update(self.log_store.as_ref(), None).await.map_err(self.failed())
-    }
-
     pub(super) fn data(&self) -> Vec<Data> {
         let data = self.state.log_data();
         let files = data.iter().map(|file| {
@@ -102,7 +98,14 @@ impl TableState {
         Ok(version.map_err(self.failed())?.unwrap_or(0))
     }
 
-    /// Replaces `gone` by `come` in one commit. `false` where one of `gone` is no longer in the table.
+    /// Whether all of them are in the table.
+    pub(super) fn names(&self, files: &[Data]) -> bool {
+        let there: HashSet<String> = self.state.log_data().iter().map(|file| file.path().into_owned()).collect();
+        files.iter().all(|data| there.contains(&data.path))
+    }
+
+    /// Replaces `gone` by `come` in one commit right behind the snapshot in hand, so the caller refreshes it first and then
+    /// looks at what must hold. `false` where one of `gone` is not in the table, or another commit came between.
     pub(super) async fn replace(
         &mut self,
         gone: &[Data],
@@ -110,9 +113,7 @@ impl TableState {
         why: Why,
         now: i64,
     ) -> Result<bool, LakeError> {
-        self.refresh().await?;
-        let there: HashSet<String> = self.state.log_data().iter().map(|file| file.path().into_owned()).collect();
-        if !gone.iter().all(|data| there.contains(&data.path)) {
+        if !self.names(gone) {
             return Ok(false);
         }
         let changes_rows = why != Why::Compaction;
@@ -127,7 +128,8 @@ impl TableState {
             add.data_change = changes_rows;
             actions.push(Action::Add(add));
         }
-        let mut properties = CommitProperties::default().with_cleanup_expired_logs(Some(false));
+        let properties = CommitProperties::default().with_cleanup_expired_logs(Some(false));
+        let mut properties = properties.with_max_retries(0);
         let predicate = |text: &str| Some(text.to_owned());
         let operation = match why {
             Why::Compaction => DeltaOperation::Optimize { predicate: None, target_size: 0 },
@@ -140,7 +142,10 @@ impl TableState {
         };
         let commit = CommitBuilder::from(properties).with_actions(actions);
         let commit = commit.build(Some(&self.state), self.log_store.clone(), operation).await;
-        self.state = commit.map_err(self.failed())?.snapshot();
-        Ok(true)
+        match commit.map_err(self.failed()) {
+            Ok(done) => self.take(done.snapshot()).await.map_err(self.failed()).map(|()| true),
+            Err(error) if error.is_conflict() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -3,7 +3,9 @@
 //! Delta accepts the same application transaction twice, and even a lower one after a higher: the guard is here. Before each
 //! commit the newest snapshot is loaded and its `txn` read; rows at or below it are in the table already and are left
 //! out; the commit is made against that snapshot, and Delta refuses it if another commit of the same application came
-//! between. A commit whose outcome is unknown (an error after the put) is settled in the same way at the next try.
+//! between: then it is looked again. Commits of other applications in between are let through, so several processes append
+//! beside each other; what a commit leaves may hold theirs too, and then the positions are read anew. A commit whose
+//! outcome is unknown (an error after the put) is settled in the same way at the next try.
 //!
 //! Only what every reader knows: reader version 1, writer version 2, no table features.
 
@@ -16,9 +18,9 @@ use deltalake::datafusion::catalog::TableProvider;
 use deltalake::datafusion::execution::SessionState;
 use deltalake::delta_datafusion::DeltaScanNext;
 use deltalake::kernel::engine::arrow_conversion::TryFromArrow;
-use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
 use deltalake::kernel::{Action, Add, EagerSnapshot, StructField, Transaction};
-use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore, get_actions};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::table::state::DeltaTableState;
@@ -39,6 +41,11 @@ const EMBEDDED_APP: &str = "log/main/0";
 const CHECKPOINT_COMMITS: u64 = 50;
 /// How long the table's own log keeps what a checkpoint covers.
 const LOG_RETENTION: &str = "interval 7 days";
+
+/// So often a commit is tried beside those of others.
+const TRIES_MAX: usize = 20;
+/// Says that the legal holds changed.
+const HOLDS_APP: &str = "keep/holds";
 
 /// Rows of one frame of the log, and where it is.
 #[derive(Clone, Debug)]
@@ -74,18 +81,25 @@ impl TableState {
         let prefixed: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(store.clone(), path));
         let log_store: LogStoreRef = default_logstore(prefixed, store, &url, &StorageConfig::default());
         let exists = log_store.is_delta_table_location().await.map_err(failed)?;
-        if !exists {
-            create(table, &log_store).await.map_err(failed)?;
+        if !exists && let Err(error) = create(table, &log_store).await {
+            // Another process may have been faster.
+            if !log_store.is_delta_table_location().await.map_err(failed)? {
+                return Err(failed(error));
+            }
         }
         let mut state = DeltaTableState::try_new(log_store.as_ref(), None).await.map_err(failed)?;
         let missing = missing(table, &state)?;
         if !missing.is_empty() {
             tracing::info!(table = table.name, columns = missing.len(), "the table gets columns of this version");
-            add_columns(&log_store, &missing).await.map_err(failed)?;
+            let added = add_columns(&log_store, &missing).await;
             state = DeltaTableState::try_new(log_store.as_ref(), None).await.map_err(failed)?;
+            // Here too.
+            if !self::missing(table, &state)?.is_empty() {
+                added.map_err(failed)?;
+            }
         }
         let mut opened = TableState { table, positions: Vec::new(), apps, log_store, state };
-        opened.positions = opened.committed().await.map_err(failed)?;
+        opened.positions = opened.committed(&opened.state).await.map_err(failed)?;
         let embedded = opened.apps.iter().any(|app| app == EMBEDDED_APP);
         if !embedded && opened.version_of(EMBEDDED_APP).await.map_err(failed)?.is_some() {
             return Err(LakeError::OtherLog { table: table.name });
@@ -97,13 +111,52 @@ impl TableState {
         self.state.transaction_version(self.log_store.as_ref(), app).await
     }
 
-    /// The last offset of each sequence that the snapshot in hand says is in the table.
-    async fn committed(&self) -> Result<Vec<i64>, DeltaTableError> {
+    /// The last offset of each sequence that a snapshot says is in the table.
+    async fn committed(&self, state: &DeltaTableState) -> Result<Vec<i64>, DeltaTableError> {
         let mut committed = Vec::with_capacity(self.apps.len());
         for app in self.apps.iter() {
-            committed.push(self.version_of(app).await?.unwrap_or(-1));
+            let version = state.transaction_version(self.log_store.as_ref(), app).await?;
+            committed.push(version.unwrap_or(-1));
         }
         Ok(committed)
+    }
+
+    /// The same for a later snapshot than the one in hand, from the commits between them: to ask for each sequence reads the
+    /// table's log once for each.
+    async fn committed_since(&self, state: &DeltaTableState) -> Result<Vec<i64>, DeltaTableError> {
+        let (mut positions, from) = (self.positions.clone(), self.state.version() + 1);
+        if state.version() >= from + CHECKPOINT_COMMITS {
+            return self.committed(state).await;
+        }
+        for version in from..=state.version() {
+            let Some(commit) = self.log_store.read_commit_entry(version).await? else {
+                // Cleared away behind a checkpoint.
+                return self.committed(state).await;
+            };
+            for action in get_actions(version, &commit)? {
+                let Action::Txn(txn) = action else { continue };
+                if let Some(sequence) = self.apps.iter().position(|app| *app == txn.app_id) {
+                    positions[sequence] = txn.version;
+                }
+            }
+        }
+        Ok(positions)
+    }
+
+    /// Looks at the newest commit.
+    pub(super) async fn refresh(&mut self) -> Result<(), LakeError> {
+        let table = self.table.name;
+        let failed = |source| LakeError::Delta { table, source };
+        let mut state = self.state.clone();
+        state.update(self.log_store.as_ref(), None).await.map_err(failed)?;
+        self.take(state).await.map_err(failed)
+    }
+
+    /// Goes over to a later snapshot; the positions are its own.
+    pub(super) async fn take(&mut self, state: DeltaTableState) -> Result<(), DeltaTableError> {
+        self.positions = self.committed_since(&state).await?;
+        self.state = state;
+        Ok(())
     }
 
     /// Rows of a sequence with an offset up to this one are in the table; -1 before the first.
@@ -112,22 +165,42 @@ impl TableState {
     }
 
     /// Appends those of `rows` (each in log order) that the table does not hold yet, as one commit that says the table holds
-    /// all its rows below `next`.
+    /// all its rows below `next`; of a sequence that is not in `next` it says nothing.
     pub(crate) async fn append(&mut self, rows: &[Placed], next: &Positions, now: i64) -> Result<(), LakeError> {
+        let name = self.table.name;
+        let mut tries = 1;
+        loop {
+            self.refresh().await?;
+            let missing =
+                |placed: &&Placed| placed.offset as i64 > self.position(placed.sequence) && placed.batch.num_rows() > 0;
+            let missing: Vec<Placed> = rows.iter().filter(missing).cloned().collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
+            match self.append_missing(missing, next, now).await {
+                Err(error) if error.is_conflict() && tries < TRIES_MAX => {
+                    tracing::debug!(table = name, %error, "another commit came between; it is looked again");
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Fails with a conflict where a commit of one of the sequences came since the snapshot in hand.
+    pub(super) async fn append_missing(
+        &mut self,
+        rows: Vec<Placed>,
+        next: &Positions,
+        now: i64,
+    ) -> Result<(), LakeError> {
         let table = self.table;
         let failed = |source| LakeError::Delta { table: table.name, source };
-        self.state.update(self.log_store.as_ref(), None).await.map_err(failed)?;
-        self.positions = self.committed().await.map_err(failed)?;
-        let missing =
-            |placed: &&Placed| placed.offset as i64 > self.position(placed.sequence) && placed.batch.num_rows() > 0;
-        let batches: Vec<RecordBatch> = rows.iter().filter(missing).map(|placed| placed.batch.clone()).collect();
-        if batches.is_empty() {
-            return Ok(());
-        }
+        let last = rows.iter().map(|placed| placed.offset).max().unwrap_or(0);
+        let batches: Vec<RecordBatch> = rows.into_iter().map(|placed| placed.batch).collect();
         let encoded = tokio::task::spawn_blocking(move || encode(table, &batches)).await;
         let files = encoded.map_err(|e| LakeError::Panicked(e.to_string()))?.map_err(|e| failed(e.into()))?;
         let mut actions = Vec::with_capacity(files.len());
-        let last = rows.iter().map(|placed| placed.offset).max().unwrap_or(0);
         for file in files {
             actions.push(Action::Add(self.put(file, &format!("part-{last:020}"), now).await.map_err(failed)?));
         }
@@ -169,10 +242,33 @@ impl TableState {
         let partition_by = Some(vec![DAY.to_owned()]);
         let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by, predicate: None };
         let commit = CommitBuilder::from(properties).with_actions(actions);
-        let done = commit.build(Some(&self.state), self.log_store.clone(), operation).await?;
-        self.state = done.snapshot();
-        self.positions = positions;
+        let done = commit.build(Some(&self.state), self.log_store.clone(), operation).await?.snapshot();
+        if done.version() > self.state.version() + 1 {
+            return self.take(done).await;
+        }
+        (self.state, self.positions) = (done, positions);
         Ok(())
+    }
+
+    /// A commit that changes nothing but this: whoever takes rows away against a snapshot before it is refused.
+    pub(super) async fn mark_holds(&mut self, now: i64) -> Result<(), LakeError> {
+        let table = self.table.name;
+        let failed = |source| LakeError::Delta { table, source };
+        let mut tries = 1;
+        loop {
+            self.refresh().await?;
+            let marked = Transaction::new_with_last_update(HOLDS_APP, now, Some(now / 1_000));
+            let properties = CommitProperties::default().with_application_transaction(marked);
+            let properties = properties.with_max_retries(0).with_cleanup_expired_logs(Some(false));
+            let operation = DeltaOperation::Update { predicate: None };
+            let commit = CommitBuilder::from(properties).with_actions(Vec::new());
+            let commit = commit.build(Some(&self.state), self.log_store.clone(), operation).await;
+            match commit.map_err(failed) {
+                Ok(done) => return self.take(done.snapshot()).await.map_err(failed),
+                Err(error) if error.is_conflict() && tries < TRIES_MAX => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The table's files for a SQL session.
@@ -196,6 +292,20 @@ impl TableState {
         let data = self.state.log_data();
         let rows = data.iter().map(|file| file.num_records().unwrap_or(0) as u64).sum();
         Size { version: self.state.version(), files: data.num_files() as u64, rows }
+    }
+}
+
+impl LakeError {
+    /// Whether a commit of somebody else came between: it is to be looked again.
+    pub(super) fn is_conflict(&self) -> bool {
+        let LakeError::Delta { source, .. } = self else { return false };
+        match source {
+            DeltaTableError::VersionAlreadyExists(_) => true,
+            DeltaTableError::Transaction { source } => {
+                matches!(source, TransactionError::CommitConflict(_) | TransactionError::MaxCommitAttempts(_))
+            }
+            _ => false,
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 //! Rows stay, since what an agent did is evidence; who it did it for is gone, the raw record with it (`names`). First all
 //! tables are looked through, and where a hold keeps a row that names the user nothing is changed at all. Then file by
 //! file is replaced; after a crash in the middle the same erasure again does the rest. Last, when no query reads them any
-//! more, the files that were replaced are deleted, and the log is told to let its segments go. What is out of reach here
-//! is the caller's to say: the control log, what detectors remember, copies that others made.
+//! more, the files that were replaced are deleted, and the log is told to let its segments go. Other processes see it within
+//! seconds; a query of theirs that still reads a file which is gone is asked again by itself (`LakeError::Replaced`). What is
+//! out of reach here is the caller's to say: the control log, what detectors remember, copies that others made.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{Data, Why};
 use super::holds::{Hold, held, of_tenant};
+use super::keep::TRIES_MAX;
 use super::names::{erase, naming};
 use super::{LET_GO, Lake, LakeError, TableState, lock};
 use crate::log::Positions;
@@ -47,6 +49,19 @@ impl Erasure {
     pub fn rows(&self) -> u64 {
         self.tables.iter().map(|named| named.rows).sum()
     }
+
+    fn count(&mut self, file: &Naming) {
+        self.tables[file.table].rows += file.rows;
+        self.tables[file.table].files += 1;
+    }
+}
+
+/// A file with rows that name the user.
+struct Naming {
+    /// Which of `schemas::TABLES`.
+    table: usize,
+    data: Data,
+    rows: u64,
 }
 
 /// What a look at a file found.
@@ -59,34 +74,37 @@ struct Found {
 impl Lake {
     /// Erases the user of a tenant that `ids` name, as far as the log goes now; with `dry` only counts.
     pub async fn erase(&self, tenant: &str, ids: &[String], dry: bool) -> Result<Erasure, LakeError> {
+        self.may_change()?;
         let _keeping = self.keeping.lock().await;
         let _running = self.running("erasure");
         let log_until = self.log.ends();
-        self.flush().await?;
-        let mut erasure = Erasure { log_until: log_until.clone(), ..Erasure::default() };
+        // Also what other processes would write: a row that is not in a table cannot be changed there.
+        self.flush_all().await?;
+        let tables = TABLES.iter().map(|table| Named { table: table.name.to_owned(), rows: 0, files: 0 });
+        let mut erasure = Erasure { log_until: log_until.clone(), tables: tables.collect(), ..Erasure::default() };
         let who = Arc::new(Who { tenant: tenant.to_owned(), ids: ids.to_vec() });
-        let mut work = Vec::new();
-        let mut holds = Vec::new();
-        for (index, declared) in TABLES.iter().enumerate() {
-            let table = self.newest(index).await?;
-            let mut named = Named { table: declared.name.to_owned(), rows: 0, files: 0 };
-            for file in table.data() {
-                let found = self.look(&table, &file, &who).await?;
-                holds.extend(found.holds);
-                if found.rows > 0 {
-                    named.rows += found.rows;
-                    named.files += 1;
-                    work.push((index, file));
-                }
-            }
-            erasure.tables.push(named);
-        }
-        refuse(holds)?;
+        let mut work = self.naming(&who).await?;
         if dry {
+            work.iter().for_each(|file| erasure.count(file));
             return Ok(erasure);
         }
-        for (index, file) in &work {
-            self.erase_file(*index, file, &who).await?;
+        for tried in 1.. {
+            let mut gone = false;
+            for file in &work {
+                if self.erase_file(file.table, &file.data, &who).await? {
+                    erasure.count(file);
+                } else {
+                    gone = true;
+                }
+            }
+            if !gone {
+                break;
+            }
+            if tried == TRIES_MAX {
+                return Err(LakeError::Replaced);
+            }
+            // Another process replaced them: what they became names the user as they did.
+            work = self.naming(&who).await?;
         }
         lock(&self.kept).erased_rows += erasure.rows();
         erasure.files_wait = !self.drained(QUERIES_PATIENCE).await;
@@ -100,6 +118,24 @@ impl Lake {
         self.store.put(&let_go, log_until.get(0).to_string().into()).await.map_err(LakeError::Store)?;
         self.log.let_go(&log_until);
         Ok(erasure)
+    }
+
+    /// The files that name the user; refused where a hold keeps a row that does.
+    async fn naming(&self, who: &Arc<Who>) -> Result<Vec<Naming>, LakeError> {
+        self.known_holds().await?;
+        let (mut found, mut holds) = (Vec::new(), Vec::new());
+        for index in 0..TABLES.len() {
+            let table = self.newest(index).await?;
+            for data in table.data() {
+                let look = self.look(&table, &data, who).await?;
+                holds.extend(look.holds);
+                if look.rows > 0 {
+                    found.push(Naming { table: index, data, rows: look.rows });
+                }
+            }
+        }
+        refuse(holds)?;
+        Ok(found)
     }
 
     async fn look(&self, table: &TableState, file: &Data, who: &Arc<Who>) -> Result<Found, LakeError> {
@@ -117,26 +153,31 @@ impl Lake {
         self.looked(table, file, look).await
     }
 
-    async fn erase_file(&self, index: usize, file: &Data, who: &Arc<Who>) -> Result<(), LakeError> {
-        loop {
+    /// `false` where the file is no longer in the table.
+    async fn erase_file(&self, index: usize, file: &Data, who: &Arc<Who>) -> Result<bool, LakeError> {
+        for _ in 0..TRIES_MAX {
             let holds = lock(&self.holds).clone();
             let table = self.newest(index).await?;
+            let gone = std::slice::from_ref(file);
+            if !table.names(gone) {
+                return Ok(false);
+            }
             refuse(self.look(&table, file, who).await?.holds)?;
-            let (whose, declared) = (who.clone(), table.table);
+            let whose = who.clone();
             let without = move |batch: RecordBatch| Ok(erase(&batch, &whose.ids, &whose.names(&batch))?);
-            let come = self.merged(&table, std::slice::from_ref(file), without).await?;
+            let come = self.merged(&table, gone, without).await?;
             let mut writer = self.writer.lock().await;
-            if !Arc::ptr_eq(&holds, &lock(&self.holds)) {
+            writer.table(index).refresh().await?;
+            if !Arc::ptr_eq(&holds, &self.known_holds().await?) {
                 continue;
             }
-            let now = self.clock.now_micros();
-            let gone = std::slice::from_ref(file);
-            if !writer.table(index).replace(gone, come.into_iter().collect(), Why::Erasure, now).await? {
-                return Err(LakeError::Root(format!("table {}: {} went during the erasure", declared.name, file.path)));
+            let (come, now) = (come.into_iter().collect(), self.clock.now_micros());
+            if writer.table(index).replace(gone, come, Why::Erasure, now).await? {
+                self.publish(&writer);
+                return Ok(true);
             }
-            self.publish(&writer);
-            return Ok(());
         }
+        Err(LakeError::Replaced)
     }
 }
 

@@ -5,6 +5,11 @@
 //! `vacuum_minutes`, longer than a query may take. **Beside holds**: a commit that takes rows away is made only if no
 //! hold changed since it was computed, else it is computed again; a hold counts as set under the same lock. **Beside a
 //! crash**: a commit is there or not; files of one that never came are vacuumed.
+//!
+//! **Beside other processes** one keeps, that which writes sequence 0. Should two, a commit is made against the very snapshot
+//! that it was decided on, and where another came first it is decided again. A hold that was set in another process is in
+//! its file, and then in a commit of each table, before it counts as set: who takes rows away refreshes the table, reads the
+//! file and commits, so it knows the hold or is refused.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -31,6 +36,8 @@ use super::{Lake, LakeConfig, LakeError, Published, TableState, lock};
 const MERGED_FILES_MAX: usize = 32;
 /// A file that is so many times as large as all smaller ones together waits until there are more of them.
 const LOPSIDED: u64 = 4;
+/// So often a replacing is decided again because another process's commit came first.
+pub(super) const TRIES_MAX: usize = 20;
 const HOUR_MICROS: i64 = 3_600_000_000;
 /// How often it is looked whether a pass is due.
 const LOOK_SECS: u64 = 5;
@@ -91,7 +98,7 @@ impl Lake {
                 () = &mut shutdown => return,
                 () = tokio::time::sleep(Duration::from_secs(LOOK_SECS)) => {}
             }
-            if every == 0 || self.clock.now_micros() < next {
+            if every == 0 || self.clock.now_micros() < next || !self.turn().has(0) {
                 continue;
             }
             // A pass is cut off by the end of the process as by a crash: its commits are whole or not there.
@@ -108,6 +115,7 @@ impl Lake {
 
     /// One pass, now.
     pub async fn keep(&self) -> Result<Kept, LakeError> {
+        self.may_change()?;
         let mut keeping = self.keeping.lock().await;
         let mut kept = Kept::default();
         let done = self.pass(&mut keeping, &mut kept).await;
@@ -145,15 +153,21 @@ impl Lake {
 
     async fn compact(&self, index: usize, kept: &mut Kept) -> Result<(), LakeError> {
         let _running = self.running("compaction");
+        let mut tries = 1;
         loop {
             let table = self.newest(index).await?;
             let Some(files) = choose(table.data(), self.clock.now_micros(), &self.config) else { return Ok(()) };
             let file = self.merged(&table, &files, Ok).await?;
             let mut writer = self.writer.lock().await;
             let come = file.into_iter().collect();
+            writer.table(index).refresh().await?;
             if writer.table(index).replace(&files, come, Why::Compaction, self.clock.now_micros()).await? {
                 kept.merged_files += files.len() as u64;
                 kept.merged_into += 1;
+            } else if tries == TRIES_MAX {
+                return Err(LakeError::Replaced);
+            } else {
+                tries += 1;
             }
             self.publish(&writer);
         }
@@ -165,7 +179,7 @@ impl Lake {
         let _running = self.running("retention");
         let table = self.newest(index).await?;
         let files = table.data();
-        let holds = lock(&self.holds).clone();
+        let holds = self.known_holds().await?;
         if !Arc::ptr_eq(&keeping.holds, &holds) {
             // What was held may be too old now.
             (keeping.due, keeping.holds) = (HashMap::new(), holds);
@@ -194,7 +208,7 @@ impl Lake {
         keeping: &mut Keeping,
         kept: &mut Kept,
     ) -> Result<(), LakeError> {
-        loop {
+        for _ in 0..TRIES_MAX {
             let (now, holds) = (self.clock.now_micros(), lock(&self.holds).clone());
             let (rule, hold) = (rules.clone(), holds.clone());
             let (old, due) = self.looked(table, file, move |batches| too_old(batches, &rule, &hold, now)).await?;
@@ -210,24 +224,33 @@ impl Lake {
             };
             let left = self.merged(table, std::slice::from_ref(file), left).await?;
             let mut writer = self.writer.lock().await;
-            if !Arc::ptr_eq(&holds, &lock(&self.holds)) {
-                continue;
-            }
-            kept.removed_rows += old.rows() as u64;
             let table = writer.table(index);
             table.refresh().await?;
+            if !Arc::ptr_eq(&holds, &self.known_holds().await?) {
+                continue;
+            }
+            let gone = std::slice::from_ref(file);
+            if !table.names(gone) {
+                return Ok(());
+            }
+            let rows = old.rows() as u64;
             let (name, number) = (table.table.name, table.removals().await?);
             let mut all = Tally::default();
             let before = removed::load(&self.store, &self.root, name, number).await?;
             before.into_iter().chain(old.into_list()).for_each(|removed| all.add(removed));
-            removed::store(&self.store, &self.root, name, number + 1, &all.into_list()).await?;
-            let (gone, why) = (std::slice::from_ref(file), Why::Removal(number + 1));
-            if table.replace(gone, left.into_iter().collect(), why, now).await? {
-                removed::forget(&self.store, &self.root, name, number).await;
+            let all = all.into_list();
+            let after = removed::after(number, &all);
+            removed::store(&self.store, &self.root, name, after, &all).await?;
+            if !table.replace(gone, left.into_iter().collect(), Why::Removal(after), now).await? {
+                // The file may be the very one that the other commit names.
+                continue;
             }
+            kept.removed_rows += rows;
+            removed::forget(&self.store, &self.root, name, number).await;
             self.publish(&writer);
             return Ok(());
         }
+        Err(LakeError::Replaced)
     }
 
     /// Deletes what no table has named for `minutes`.
@@ -291,6 +314,27 @@ impl Lake {
         tokio::time::timeout(patience, waiting).await.is_ok()
     }
 
+    /// The holds that are set now; where other processes may set some, from their file.
+    pub(super) async fn known_holds(&self) -> Result<Arc<Vec<Hold>>, LakeError> {
+        let known = lock(&self.holds).clone();
+        if !self.log.is_shared() {
+            return Ok(known);
+        }
+        let now = holds::load(&self.store, &self.root).await?;
+        if now == *known {
+            return Ok(known);
+        }
+        let now = Arc::new(now);
+        lock(&self.kept).holds = now.len();
+        *lock(&self.holds) = now.clone();
+        Ok(now)
+    }
+
+    /// A process that only follows changes nothing.
+    pub(super) fn may_change(&self) -> Result<(), LakeError> {
+        if self.only_follows() { Err(LakeError::OnlyFollows) } else { Ok(()) }
+    }
+
     pub fn holds(&self) -> Vec<Hold> {
         lock(&self.holds).to_vec()
     }
@@ -304,7 +348,7 @@ impl Lake {
         if hold.ids.iter().any(|id| id.trim().is_empty()) {
             return refused("an id is empty");
         }
-        let mut all = self.holds();
+        let mut all = self.known_holds().await?.to_vec();
         all.retain(|there| there.name != hold.name);
         if all.len() >= HOLDS_MAX {
             return refused("there are as many holds as there may be");
@@ -315,7 +359,7 @@ impl Lake {
 
     /// Lets a hold go.
     pub async fn release(&self, name: &str) -> Result<Hold, LakeError> {
-        let mut all = self.holds();
+        let mut all = self.known_holds().await?.to_vec();
         let Some(at) = all.iter().position(|hold| hold.name == name) else {
             return Err(LakeError::NoHold(name.to_owned()));
         };
@@ -325,10 +369,14 @@ impl Lake {
     }
 
     async fn set_holds(&self, all: Vec<Hold>) -> Result<(), LakeError> {
-        let _writer = self.writer.lock().await;
+        self.may_change()?;
+        let mut writer = self.writer.lock().await;
         holds::store(&self.store, &self.root, &all).await?;
         lock(&self.kept).holds = all.len();
         *lock(&self.holds) = Arc::new(all);
+        for index in (0..TABLES.len()).filter(|_| self.log.is_shared()) {
+            writer.table(index).mark_holds(self.clock.now_micros()).await?;
+        }
         Ok(())
     }
 }

@@ -1,28 +1,34 @@
 //! The log's rows in Delta tables, exactly once, and both together as one snapshot to query.
 //!
 //! Each table (`schemas::TABLES`) is a folder below the lake's root, partitioned by `event_day`. The writer takes the log's
-//! frames in order and makes one commit for each table that has rows among them.
+//! frames in order and makes one commit for each table that has rows among them. Where the log is in Kafka, several processes
+//! write one lake, each the rows of its own sequences (`run`).
 //!
 //! **Why no row is missing or doubled.** A table's commit carries, for each sequence of the log, `txn{log/<topic>/<partition>,
 //! version = last offset of the flush}` (`log/main/0` for the embedded log), so:
 //! 1. *A table holds exactly its rows at or below its txn.* A flush covers all frames between the last one and its end, and
 //!    leaves out the rows at or below the txn of the very snapshot it commits against (`delta`). A crash between two tables'
-//!    commits, or after all of them, only makes some rows be left out the next time.
+//!    commits, or after all of them, only makes some rows be left out the next time; so does another process that writes the
+//!    same sequence. A flush says nothing of sequences it has no frames of.
 //! 2. *Below `next`, everything is in the tables.* `next` moves past a flush when the last of its commits is durable; a
 //!    table without rows in it keeps its older txn and lacks nothing. Only then is the log told [`passed`](Log::passed), so
-//!    what the log has released is in the tables.
+//!    what the log has released is in the tables. This never becomes false, so the `next` of several processes are merged
+//!    into one, the greatest of each sequence. A stored one that a slower process overwrote is older than true, which costs
+//!    reading, not rows.
 //! 3. *At start* the writer reads again from the least txn among the tables, or from the log's first frame, or from the
 //!    `next` that was stored after the last flush, whichever is latest (by 2, what came before is in the tables). Were
 //!    the stored one lost, a table that never had a row would only make the writer read the whole log again.
 //! 4. *A [`Snapshot`]* takes the tables' states and `next` in one look, then the frames from `next` on, less the rows at
 //!    or below each table's txn. If a flush releases them in between (`Gone`) it looks again: the new state is there
-//!    before the frames go.
+//!    before the frames go. What others write is looked at in this order: the stored `next`, then the tables, which hold
+//!    all below it (by 2), then both are shown.
 //!
-//! A file whose commit never came (a crash before it) is in no table; it stays until the folder is vacuumed. One process
-//! writes: the log's folder is locked by its owner.
+//! A file whose commit never came (a crash before it) is in no table; it stays until the folder is vacuumed. The embedded log
+//! is one process's, by the lock of its folder, and so is its lake.
 //!
 //! **Keeping** (`keep`: compaction, retention, vacuum; `erase`: a user's erasure) replaces files by files in commits of its
-//! own, one at a time, each under the writer's lock and without its `txn`: to the rules above the table is as before.
+//! own, one at a time, each under the writer's lock and without its `txn`: to the rules above the table is as before. Beside
+//! other processes such a commit is made right behind the snapshot it was decided on, or not at all.
 //! `holds` says what must stay, `removed` counts what went, `verify` reconciles log, ledger and tables.
 
 mod data;
@@ -36,6 +42,7 @@ mod names;
 mod owner;
 mod removed;
 mod retention;
+mod run;
 mod snapshot;
 mod verify;
 mod writer;
@@ -43,9 +50,9 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
 
 use deltalake::DeltaTableError;
 use object_store::ObjectStore;
@@ -67,7 +74,7 @@ pub use verify::{Count, Verification};
 use crate::clock::Clock;
 use crate::files::store::FileStore;
 use crate::files::{Bucket, Files, S3Config, Whole};
-use crate::log::{Log, LogError, Positions};
+use crate::log::{Log, LogError, Positions, Share};
 use keep::Keeping;
 use snapshot::Published;
 use writer::Writer;
@@ -190,14 +197,31 @@ pub enum LakeError {
     Behind { bytes_max: usize },
     #[error(transparent)]
     Log(#[from] LogError),
+    #[error("a file of the tables is not there: it was replaced while it was asked for; ask again")]
+    Replaced,
+    #[error("this process only reads the tables: ask one that has the role `lake`")]
+    OnlyFollows,
     #[error("a lake task panicked: {0}")]
     Panicked(String),
+}
+
+/// Whether the innermost cause is a file that is not there: what other processes replace, they clear away without knowing who
+/// reads it here.
+pub fn is_missing_file(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(object_store::Error::NotFound { .. }) = error.downcast_ref() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 impl LakeError {
     /// Whether it is for want of room on the disk.
     pub(crate) fn is_full(&self) -> bool {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        let mut cause: Option<&(dyn Error + 'static)> = Some(self);
         while let Some(error) = cause {
             let io = error.downcast_ref::<std::io::Error>();
             if io.is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull) {
@@ -214,9 +238,9 @@ impl LakeError {
 pub struct LakeStatus {
     /// Every row below this offset is in the tables.
     pub next: Positions,
-    /// Frames in the log that are not.
+    /// Frames in the log that are not: of this process's sequences; of all, where it writes none at all.
     pub behind: u64,
-    /// Why the last flush failed; none once one has succeeded.
+    /// Why the last flush failed, none once one has succeeded; or why what others wrote cannot be seen.
     pub error: Option<String>,
 }
 
@@ -229,10 +253,14 @@ pub struct Lake {
     config: LakeConfig,
     root: Path,
     writer: tokio::sync::Mutex<Writer>,
+    /// Which sequences this process writes: all, until it runs beside others; none where it only follows.
+    share: Mutex<Option<Share>>,
     published: Mutex<Arc<Published>>,
     /// What was published before and may still be read.
     shown: Mutex<Vec<Weak<Published>>>,
     error: Mutex<Option<String>>,
+    /// Why what others wrote cannot be seen.
+    unseen: Mutex<Option<String>>,
     /// Held by whoever replaces files: compaction, retention, erasure, one at a time; always taken before `writer`.
     keeping: tokio::sync::Mutex<Keeping>,
     kept: Mutex<KeepStatus>,
@@ -249,7 +277,8 @@ impl Lake {
         clock: Clock,
         config: LakeConfig,
     ) -> Result<Arc<Lake>, LakeError> {
-        let store = Arc::new(FileStore::new(files, folder, clock.clone()));
+        let store = if log.is_shared() { FileStore::shared } else { FileStore::new };
+        let store = Arc::new(store(files, folder, clock.clone()));
         Lake::open(store, log, clock, config).await
     }
 
@@ -287,101 +316,33 @@ impl Lake {
         };
         let stored_next = Whole::new(store.clone(), root.clone().join(name));
         let before = stored(&stored_next, NEXT).await?;
-        let next = (0..log.sequences()).map(|sequence| next(&log, &tables, before.get(sequence), sequence));
-        let begin = next.collect::<Result<_, _>>()?;
-        let writer = Writer::new(tables, begin);
+        let mut writer = Writer::new(tables);
+        writer.learn(&before, log.sequences());
         let published = Mutex::new(Arc::new(writer.publish()));
         let held = holds::load(&store, &root).await?;
         log.let_go(&stored(&Whole::new(store.clone(), root.clone().join(LET_GO)), LET_GO).await?);
-        Ok(Arc::new(Lake {
+        let lake = Lake {
             store,
             stored_next,
-            log,
             clock,
             config,
             root,
             writer: tokio::sync::Mutex::new(writer),
+            share: Mutex::new(Some(Share::whole(log.sequences()))),
             published,
             shown: Mutex::default(),
             error: Mutex::default(),
+            unseen: Mutex::default(),
             keeping: tokio::sync::Mutex::default(),
             kept: Mutex::new(KeepStatus { holds: held.len(), ..KeepStatus::default() }),
             holds: Mutex::new(Arc::new(held)),
-        }))
-    }
-
-    /// Keeps writing what the log gets, until `shutdown` resolves; then writes what is left and returns.
-    pub async fn run(&self, shutdown: impl Future<Output = ()>) -> Result<(), LakeError> {
-        tokio::pin!(shutdown);
-        loop {
-            tokio::select! {
-                () = &mut shutdown => return self.flush().await,
-                () = tokio::time::sleep(Duration::from_millis(LOOK_MILLIS)) => {}
-            }
-            let mut writer = self.writer.lock().await;
-            let filled = writer.fill(&self.log, self.config.flush_bytes_max, self.clock.now_micros()).await;
-            // Appends are refused meanwhile: what is there is written at once.
-            let spent = self.log.reserve_is_spent();
-            let due = filled.map(|()| writer.due(&self.config, self.clock.now_micros(), spent));
-            let done = match due {
-                Ok(true) => self.write(&mut writer).await,
-                Ok(false) => {
-                    if spent && writer.may_try(self.clock.now_micros()) {
-                        self.room(None).await;
-                        writer.wait_again(self.clock.now_micros());
-                    }
-                    continue;
-                }
-                Err(e) => Err(e),
-            };
-            if let Err(error) = done {
-                if let LakeError::Log(LogError::Closed | LogError::Fatal(_) | LogError::Gone { .. }) = error {
-                    return Err(error);
-                }
-                tracing::error!(%error, "writing to the lake failed and is tried again");
-                writer.wait_again(self.clock.now_micros());
-            }
-        }
-    }
-
-    /// Writes everything that the log holds now to the tables; durable when it returns.
-    pub async fn flush(&self) -> Result<(), LakeError> {
-        let end = self.log.ends();
-        let mut writer = self.writer.lock().await;
-        while !writer.next().reaches(&end) {
-            writer.fill(&self.log, self.config.flush_bytes_max, self.clock.now_micros()).await?;
-            self.write(&mut writer).await?;
-        }
-        Ok(())
-    }
-
-    async fn write(&self, writer: &mut Writer) -> Result<(), LakeError> {
-        let written = self.write_and_publish(writer).await;
-        self.room(written.as_ref().err()).await;
-        *lock(&self.error) = written.as_ref().err().map(LakeError::to_string);
-        written
-    }
-
-    /// Uses the reserve where the tables find no room, and takes it back once they were written.
-    async fn room(&self, error: Option<&LakeError>) {
-        let log = self.log.clone();
-        let change = match error {
-            Some(error) if error.is_full() => tokio::task::spawn_blocking(move || log.spend_reserve()),
-            None if log.reserve_is_spent() => tokio::task::spawn_blocking(move || log.restore_reserve()),
-            _ => return,
+            log,
         };
-        // It cannot fail but by a panic, and then the next write tries again.
-        let _ = change.await;
-    }
-
-    async fn write_and_publish(&self, writer: &mut Writer) -> Result<(), LakeError> {
-        writer.write(self.clock.now_micros()).await?;
-        // Before the log may let the frames go: a snapshot that finds them gone must find this.
-        self.publish(writer);
-        let next = serde_json::to_string(writer.next()).expect("numbers are JSON");
-        self.stored_next.write(next).await.map_err(LakeError::Next)?;
-        self.log.passed(GROUP, writer.next());
-        Ok(())
+        if !lake.log.is_shared() {
+            // Whose a sequence of a shared log is, is not known yet.
+            lake.begin(&mut *lake.writer.lock().await, lake.turn()).await?;
+        }
+        Ok(Arc::new(lake))
     }
 
     fn publish(&self, writer: &Writer) {
@@ -395,6 +356,14 @@ impl Lake {
     pub async fn snapshot(&self) -> Result<Snapshot, LakeError> {
         loop {
             let published = lock(&self.published).clone();
+            if self.log.is_shared() {
+                let sequences: Vec<usize> = (0..self.log.sequences()).collect();
+                // Tables that hold more of a frame than the tail of another would be of different moments. Where the log stays
+                // behind, its writer says so and ends; what there is can be asked for.
+                if let Err(error) = self.caught_up(&published.tables, &published.next, &sequences).await {
+                    tracing::warn!(%error, "the log is not here as far as the tables are");
+                }
+            }
             let (log, bytes_max) = (self.log.clone(), self.config.tail_bytes_max);
             let from = published.next.clone();
             let taken = tokio::task::spawn_blocking(move || Snapshot::take(published, &log, bytes_max)).await;
@@ -407,28 +376,14 @@ impl Lake {
     }
 
     pub fn status(&self) -> LakeStatus {
-        let next = lock(&self.published).next.clone();
-        LakeStatus { behind: next.behind(&self.log.ends()), next, error: lock(&self.error).clone() }
+        let (next, end) = (lock(&self.published).next.clone(), self.log.ends());
+        let (turn, all) = (self.turn(), self.only_follows());
+        let own = end.iter().filter(|(sequence, _)| all || turn.has(*sequence));
+        let at = |sequence| next.get(sequence).max(self.log.first(sequence));
+        let behind = own.map(|(sequence, end)| end.saturating_sub(at(sequence))).sum();
+        let error = lock(&self.error).clone().or_else(|| lock(&self.unseen).clone());
+        LakeStatus { behind, next, error }
     }
-}
-
-/// Where the writer begins in a sequence: `stored`, or where the tables end, or where the log begins.
-fn next(log: &Log, tables: &[TableState], stored: u64, sequence: usize) -> Result<u64, LakeError> {
-    let (first, end) = (log.first(sequence), log.end(sequence));
-    if let Some(table) = tables.iter().find(|table| table.position(sequence) >= end as i64) {
-        let (table, position) = (table.table.name, table.position(sequence));
-        return Err(LakeError::LogBehind { table, position, end });
-    }
-    if stored > end {
-        return Err(LakeError::LogBehind { table: NEXT, position: stored as i64 - 1, end });
-    }
-    let least = tables.iter().map(|table| table.position(sequence) + 1).min().unwrap_or(0);
-    let next = stored.max(least.unsigned_abs());
-    // The embedded log releases only what is in the tables.
-    if next > 0 && next < first && matches!(log, Log::Kafka(_)) {
-        return Err(LakeError::Lost { name: log.name(sequence), next, first });
-    }
-    Ok(next.max(first))
 }
 
 /// Positions that are stored in a file of their own; 0 where there is none.

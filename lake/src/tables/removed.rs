@@ -2,7 +2,9 @@
 //!
 //! The counts of all removals so far are in one small file a table, written before the commit that takes the rows away and
 //! named by the removal's number. The commit carries that number (`txn{keep/removed}`), and only the file that the table's
-//! newest commit names counts: a crash between file and commit leaves a file that the next removal writes anew.
+//! newest commit names counts: a crash between file and commit leaves a file that nobody reads. The number is one more than
+//! the last in its upper half and a checksum of the file in its lower, so that two processes that remove at once, of which one
+//! wins, do not write the same file.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -79,6 +81,15 @@ impl Tally {
     }
 }
 
+/// The number of the removal after `number` that leaves `removed`.
+pub(super) fn after(number: i64, removed: &[Removed]) -> i64 {
+    (((number >> 32) + 1) << 32) | i64::from(crc32c::crc32c(&written(removed)))
+}
+
+fn written(removed: &[Removed]) -> Vec<u8> {
+    serde_json::to_vec_pretty(removed).expect("texts and numbers are JSON")
+}
+
 fn path(root: &Path, table: &str, number: i64) -> Path {
     root.clone().join("removed").join(format!("{table}-{number:020}.json"))
 }
@@ -106,8 +117,7 @@ pub(super) async fn store(
     number: i64,
     removed: &[Removed],
 ) -> Result<(), LakeError> {
-    let bytes = serde_json::to_vec_pretty(removed).expect("texts and numbers are JSON");
-    store.put(&path(root, table, number), bytes.into()).await.map(|_| ()).map_err(LakeError::Store)
+    store.put(&path(root, table, number), written(removed).into()).await.map(|_| ()).map_err(LakeError::Store)
 }
 
 /// Forgets the file of a removal that a later one replaced.

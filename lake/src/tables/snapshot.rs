@@ -36,6 +36,10 @@ impl Snapshot {
     pub(crate) fn take(published: Arc<Published>, log: &Log, bytes_max: usize) -> Result<Self, LakeError> {
         let end = log.ends();
         let (mut frames, mut size, mut next) = (Vec::new(), 0, published.next.clone());
+        for sequence in (0..log.sequences()).filter(|sequence| published.next.get(*sequence) == 0) {
+            // Nothing of it was ever written: it begins where the log does.
+            next.pass(sequence, log.first(sequence));
+        }
         while !next.reaches(&end) {
             for frame in log.read_all(&next, STEP_BYTES)? {
                 next.pass(frame.sequence, frame.offset + 1);

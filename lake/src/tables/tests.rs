@@ -9,6 +9,7 @@ use deltalake::datafusion::prelude::{SessionConfig, SessionContext};
 use schemas::event::{self, EventRow, Events};
 use url::Url;
 
+use super::data::Why;
 use super::delta::Placed;
 use super::*;
 use crate::files::sim::SimFiles;
@@ -64,9 +65,17 @@ fn older(without: &str) -> &'static schemas::Table {
 }
 
 async fn open_as(files: &SimFiles, table: &'static schemas::Table) -> Result<TableState, LakeError> {
+    open_of(files, table, &["log/main/0"]).await
+}
+
+async fn open_of(
+    files: &SimFiles,
+    table: &'static schemas::Table,
+    sequences: &[&str],
+) -> Result<TableState, LakeError> {
     let store =
         Arc::new(FileStore::new(Arc::new(files.clone()), PathBuf::from("lake"), Clock::manual(50_000 * DAY_MICROS)));
-    let apps = Arc::from(["log/main/0".to_owned()]);
+    let apps = sequences.iter().map(|name| (*name).to_owned()).collect();
     TableState::open(store, &Url::parse("lake://folder/").expect("a URL"), table, apps).await
 }
 
@@ -245,6 +254,55 @@ async fn a_cut_anywhere_leaves_each_row_once() {
         append(&mut table, &frames, 2).await.unwrap();
         assert_eq!(ids(&open(&found).await.unwrap()).await, ids_of(&frames), "cut at {cut}");
     }
+}
+
+/// Two that both look at the table, and then both write.
+#[tokio::test]
+async fn a_commit_of_one_sequence_is_refused_and_of_another_let_through() {
+    let files = SimFiles::new();
+    let mut table = open_of(&files, &event::TABLE, &["log/t/0", "log/t/1"]).await.unwrap();
+    let placed = |sequence, offset| Placed { sequence, offset, batch: frame(offset, 4).1 };
+    let below = |ends: [u64; 2]| ends.into_iter().collect();
+    let (mut same, mut other) = (table.clone(), table.clone());
+    table.append(&[placed(0, 0)], &below([1, 0]), 1).await.unwrap();
+    let refused = same.append_missing(vec![placed(0, 0), placed(0, 1)], &below([2, 0]), 1).await.unwrap_err();
+    assert!(refused.is_conflict(), "{refused}");
+    same.append(&[placed(0, 0), placed(0, 1)], &below([2, 0]), 1).await.unwrap();
+    other.append_missing(vec![placed(1, 7)], &below([0, 8]), 1).await.unwrap();
+    assert_eq!((other.position(0), other.position(1)), (1, 7), "what it holds of others is known");
+    assert_eq!(ids(&other).await, ids_of(&[frame(0, 4), frame(1, 4), frame(7, 4)]));
+    table.refresh().await.unwrap();
+    assert_eq!((table.position(0), table.position(1)), (1, 7));
+}
+
+#[tokio::test]
+async fn of_two_that_replace_a_file_one_wins_and_whoever_does_not_know_a_hold_loses() {
+    let files = SimFiles::new();
+    let mut table = open(&files).await.unwrap();
+    let frames = [frame(0, 2), frame(1, 2), frame(2, 2)];
+    for frame in &frames {
+        append(&mut table, std::slice::from_ref(frame), frame.0).await.unwrap();
+    }
+    let day = table.data()[0].day().to_owned();
+    let data: Vec<_> = table.data().into_iter().filter(|data| data.day() == day).collect();
+    let merged = |offsets: [usize; 2]| {
+        let batches = offsets.map(|offset| frames[offset].1.clone());
+        encode::encode(&event::TABLE, &batches).unwrap().into_iter().filter(|f| data[0].day_number() == Some(f.day))
+    };
+    let at =
+        |offset: usize| data.iter().find(|data| data.path.contains(&format!("part-{offset:020}"))).unwrap().clone();
+    let mut other = table.clone();
+    let done = table.replace(&[at(0), at(1)], merged([0, 1]).collect(), Why::Compaction, 1).await.unwrap();
+    let second = other.replace(&[at(1), at(2)], merged([1, 2]).collect(), Why::Compaction, 1).await.unwrap();
+    assert_eq!((done, second), (true, false));
+    assert_eq!(ids(&open(&files).await.unwrap()).await, ids_of(&frames));
+
+    other.refresh().await.unwrap();
+    open(&files).await.unwrap().mark_holds(1).await.unwrap();
+    assert!(!other.replace(&[at(2)], Vec::new(), Why::Removal(1), 1).await.unwrap());
+    other.refresh().await.unwrap();
+    assert!(other.replace(&[at(2)], Vec::new(), Why::Removal(1), 1).await.unwrap());
+    assert_eq!(other.position(0), 2);
 }
 
 #[test]

@@ -137,7 +137,11 @@ impl Lake {
     pub async fn verify(&self) -> Result<Verification, LakeError> {
         let _keeping = self.keeping.lock().await;
         let _running = self.running("verify");
-        self.flush().await?;
+        if self.only_follows() {
+            self.refresh().await?
+        } else {
+            self.flush_all().await?
+        }
         let snapshot = self.snapshot().await?;
         // What was flushed since the snapshot is not looked at.
         let until = snapshot.next().clone();

@@ -7,7 +7,7 @@ use arrow::array::{Array, RecordBatch};
 use super::delta::Placed;
 use super::snapshot::Published;
 use super::{LakeConfig, LakeError, TableState};
-use crate::log::{Frame, Log, Payload, Positions};
+use crate::log::{Frame, Log, Payload, Positions, Turn};
 
 /// A failed flush is tried again after this long.
 const RETRY_MICROS: i64 = 1_000_000;
@@ -15,22 +15,39 @@ const RETRY_MICROS: i64 = 1_000_000;
 pub(crate) struct Writer {
     /// In the order of `schemas::TABLES`.
     tables: Vec<TableState>,
-    /// Everything below is in the tables.
+    /// Everything below is in the tables, whoever wrote it.
     next: Positions,
-    /// Frames from `next` to `gathered`, without a gap.
+    /// The division that is written for; none while one is gone over to.
+    turn: Option<Turn>,
+    /// Frames of the turn's sequences from `next` to `gathered`; what is left out between them is in the tables.
     pending: Vec<Arc<Frame>>,
     gathered: Positions,
     pending_bytes: usize,
     /// When the first pending frame was gathered.
     since: i64,
+    /// What another process left unwritten has waited already.
+    at_once: bool,
     not_before: i64,
+    /// When it was last looked what others wrote.
+    looked_at: i64,
 }
 
 impl Writer {
-    /// A writer that goes on where the tables end, and not before `next`.
-    pub(crate) fn new(tables: Vec<TableState>, next: Positions) -> Self {
-        let (pending, gathered) = (Vec::new(), next.clone());
-        Writer { tables, next, pending, gathered, pending_bytes: 0, since: 0, not_before: i64::MIN }
+    /// A writer of nothing yet, that knows what the tables say.
+    pub(crate) fn new(tables: Vec<TableState>) -> Self {
+        let (next, gathered) = Default::default();
+        Writer {
+            tables,
+            next,
+            turn: None,
+            pending: Vec::new(),
+            gathered,
+            pending_bytes: 0,
+            since: 0,
+            at_once: false,
+            not_before: i64::MIN,
+            looked_at: i64::MIN,
+        }
     }
 
     /// The table of this place in `schemas::TABLES`.
@@ -38,25 +55,84 @@ impl Writer {
         &mut self.tables[index]
     }
 
+    pub(crate) fn tables(&self) -> &[TableState] {
+        &self.tables
+    }
+
     pub(crate) fn next(&self) -> &Positions {
         &self.next
+    }
+
+    pub(crate) fn turn(&self) -> Option<&Turn> {
+        self.turn.as_ref()
     }
 
     pub(crate) fn publish(&self) -> Published {
         Published { next: self.next.clone(), tables: self.tables.clone() }
     }
 
+    /// Looks at the newest commit of every table. Whatever was known before to be in the tables is in these.
+    pub(crate) async fn refresh(&mut self, now: i64) -> Result<(), LakeError> {
+        for table in &mut self.tables {
+            table.refresh().await?;
+        }
+        self.looked_at = now;
+        Ok(())
+    }
+
+    pub(crate) fn looked_at(&self) -> i64 {
+        self.looked_at
+    }
+
+    /// Takes note of what is in the tables: below `known`, which was told before they were looked at, and what all of them say.
+    pub(crate) fn learn(&mut self, known: &Positions, sequences: usize) {
+        self.next.pass_all(known);
+        for sequence in 0..sequences {
+            let least = self.tables.iter().map(|table| table.position(sequence) + 1).min().unwrap_or(0);
+            self.next.pass(sequence, least.unsigned_abs());
+        }
+        self.gathered.pass_all(&self.next);
+    }
+
+    /// Writes for nobody until it begins again; what was gathered is dropped.
+    pub(crate) fn leave(&mut self) {
+        self.turn = None;
+        self.pending.clear();
+        self.pending_bytes = 0;
+    }
+
+    /// Begins with the sequences of `turn`, each at `begin`.
+    pub(crate) fn begin(&mut self, turn: Turn, begin: &Positions, at_once: bool) {
+        self.leave();
+        self.next.pass_all(begin);
+        self.gathered = self.next.clone();
+        (self.turn, self.at_once) = (Some(turn), at_once);
+    }
+
+    fn sequences(&self) -> Vec<usize> {
+        self.turn.iter().flat_map(Turn::sequences).collect()
+    }
+
+    /// Whether everything of its sequences up to `end` is in the tables.
+    pub(crate) fn reaches(&self, end: &Positions) -> bool {
+        self.sequences().into_iter().all(|sequence| self.next.get(sequence) >= end.get(sequence))
+    }
+
     /// Gathers new frames, up to `bytes_max` of them.
     pub(crate) async fn fill(&mut self, log: &Arc<Log>, bytes_max: usize, now: i64) -> Result<(), LakeError> {
+        let sequences = self.sequences();
         loop {
-            if self.gathered.reaches(&log.ends()) || self.pending_bytes >= bytes_max {
+            let ended = |sequence: &usize| self.gathered.get(*sequence) >= log.end(*sequence);
+            if sequences.iter().all(ended) || self.pending_bytes >= bytes_max {
+                self.at_once &= !self.pending.is_empty();
                 return Ok(());
             }
             if self.pending.is_empty() {
                 self.since = now;
             }
             let (log, from, bytes_max) = (log.clone(), self.gathered.clone(), bytes_max - self.pending_bytes);
-            let read = tokio::task::spawn_blocking(move || log.read_all(&from, bytes_max)).await;
+            let of = sequences.clone();
+            let read = tokio::task::spawn_blocking(move || log.read_of(&of, &from, bytes_max)).await;
             for frame in read.map_err(|e| LakeError::Panicked(e.to_string()))?? {
                 self.pending_bytes += rows(&frame.payload).map_or(0, |(_, batch)| bytes(batch));
                 self.gathered.pass(frame.sequence, frame.offset + 1);
@@ -66,7 +142,7 @@ impl Writer {
     }
 
     pub(crate) fn due(&self, config: &LakeConfig, now: i64, at_once: bool) -> bool {
-        let waited = at_once || now - self.since >= config.flush_secs as i64 * 1_000_000;
+        let waited = at_once || self.at_once || now - self.since >= config.flush_secs as i64 * 1_000_000;
         let full = self.pending_bytes >= config.flush_bytes_max;
         !self.pending.is_empty() && self.may_try(now) && (waited || full)
     }
@@ -85,7 +161,9 @@ impl Writer {
             return Ok(());
         }
         let mut of_table: Vec<Vec<Placed>> = vec![Vec::new(); self.tables.len()];
+        let mut end = Positions::default();
         for frame in &self.pending {
+            end.pass(frame.sequence, frame.offset + 1);
             if let Some((table, batch)) = rows(&frame.payload) {
                 let (sequence, offset, batch) = (frame.sequence, frame.offset, batch.clone());
                 of_table[table].push(Placed { sequence, offset, batch });
@@ -93,12 +171,13 @@ impl Writer {
         }
         for (table, rows) in self.tables.iter_mut().zip(of_table) {
             if !rows.is_empty() {
-                table.append(&rows, &self.gathered, now).await?;
+                table.append(&rows, &end, now).await?;
             }
         }
-        self.next = self.gathered.clone();
+        self.next.pass_all(&end);
         self.pending.clear();
         self.pending_bytes = 0;
+        self.at_once = false;
         Ok(())
     }
 }

@@ -301,3 +301,70 @@ async fn kafka_is_reached_with_tls_and_a_password() {
     });
     assert!(matches!(refused.await.expect("no panic"), Err(LogError::Kafka { .. })));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_two_processes_write_one_lake_and_when_one_ends_the_other_takes_over() {
+    let Some(client) = broker() else { return };
+    let kafka = topic(client, "lakes");
+    let (files, config) = (SimFiles::new(), LakeConfig { flush_secs: 1, ..LakeConfig::default() });
+    let opened = async || {
+        let log = open(&kafka, &LogConfig::default()).await;
+        let files = Arc::new(files.clone());
+        let lake = Lake::open_folder(files, PathBuf::from("lake"), log.clone(), Clock::system(), config.clone()).await;
+        (log, lake.expect("the lake opens"))
+    };
+    let mut writers = Vec::new();
+    for _ in 0..2 {
+        let (log, lake) = opened().await;
+        let share = log.join(GROUP).expect("joins");
+        let (writing, of) = (lake.clone(), share.clone());
+        let running = tokio::spawn(async move { writing.run(of, std::future::pending()).await });
+        writers.push((log, share, running));
+    }
+    let until = async |what: &str, done: &mut dyn FnMut() -> bool| {
+        for _ in 0..600 {
+            if done() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("never: {what}");
+    };
+    let shares: Vec<_> = writers.iter().map(|(_, share, _)| share.clone()).collect();
+    until("both have some", &mut || shares.iter().all(|share| !share.now().is_empty())).await;
+
+    let (log, reader) = opened().await;
+    reader.follow(std::future::ready(())).await;
+    let shown = async |groups: usize| {
+        let table = reader.snapshot().await.expect("a snapshot").table("events").expect("is declared");
+        let tail: usize = table.tail.iter().map(|batch| batch.num_rows()).sum();
+        assert_eq!(table.state.size().rows as usize + tail, groups * AGENTS);
+    };
+    for number in 0..80 {
+        log.append(group(number)).await.expect("appends");
+        if number == 40 {
+            let (log, _, running) = writers.remove(0);
+            running.abort();
+            tokio::task::spawn_blocking(move || log.close()).await.expect("no panic");
+        }
+        if number % 7 == 0 {
+            reader.refresh().await.expect("is seen");
+        }
+        shown(number + 1).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    until("all is one's", &mut || shares[1].now().is_whole()).await;
+    for _ in 0..600 {
+        reader.refresh().await.expect("is seen");
+        if reader.status().behind == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let table = reader.snapshot().await.expect("a snapshot").table("events").expect("is declared");
+    assert_eq!((table.state.size().rows as usize, table.tail.len()), (80 * AGENTS, 0));
+    let verified = reader.verify().await.expect("reads");
+    assert!(verified.holds, "{:?}", verified.problems);
+    assert!(!writers[0].2.is_finished(), "the other one goes on");
+    writers[0].2.abort();
+}

@@ -3,6 +3,7 @@
 mod bucket;
 mod keep;
 mod once;
+mod shared;
 mod together;
 
 use std::path::PathBuf;
