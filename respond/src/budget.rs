@@ -188,7 +188,7 @@ mod tests {
     fn facts_pass_and_cost_nothing_and_nothing_passes_without_a_budget() {
         let mut budget = Budget::default();
         let mut fact = AlertRow { threshold: 0.0, ..alert(0, 64.0) };
-        (0..100).for_each(|_| budget.weigh(&mut fact, 1));
+        (0..100).for_each(|_| drop(budget.weigh(&mut fact, 1)));
         assert_eq!(fact.over_budget, None);
         assert!(passes(&mut budget, alert(1, 21.0), 1));
         assert!(!passes(&mut Budget::default(), alert(1, 48.0), 0));

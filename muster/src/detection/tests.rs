@@ -35,8 +35,10 @@ fn turn(count: usize, mine: &[usize]) -> Turn {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parts_come_whole_once_and_in_order_to_whoever_waits_for_them() {
     let log = log();
-    let end =
-        |rules: &str, next, theirs: &[usize]| Exchange::new(log.clone(), rules.into(), next, theirs.iter().copied());
+    let ticks = log.clone();
+    let end = move |rules: &str, next, theirs: &[usize]| {
+        Exchange::new(ticks.clone(), rules.into(), next, theirs.iter().copied())
+    };
     let (one, other, foreign) = (end("a", 0, &[1]), end("a", 0, &[0]), end("b", 0, &[]));
     // Larger than a frame, of two sequences, repeated, and once by somebody with other rules.
     for time in [10, 20, 30] {
@@ -103,8 +105,8 @@ async fn a_cut_counts_when_it_is_whole_and_the_newest_two_are_kept() {
     let mut engine = Engine::new(&config);
     let mut states = Vec::new();
     for time in 1..=4i64 {
-        let rows = (0..40).map(|agent| row(&format!("agent-{agent}"), time));
-        engine.observe(&event::batch(rows), &mut Vec::new()).unwrap();
+        let rows: Vec<EventRow> = (0..40).map(|agent| row(&format!("agent-{agent}"), time)).collect();
+        engine.observe(&event::batch(&rows), &mut Vec::new()).unwrap();
         engine.tick(START + time, &mut Vec::new());
         states.push(engine.snapshot());
         let position: Positions = (0..3).map(|sequence| time as u64 * 10 + sequence).collect();
