@@ -215,7 +215,9 @@ pub fn is_missing_file(error: &(dyn Error + 'static)) -> bool {
         }
         cause = error.source();
     }
-    false
+    // The reader of a file's footer hands on the text alone.
+    let text = error.to_string();
+    text.contains("Object at location") && text.contains("not found")
 }
 
 impl LakeError {

@@ -108,13 +108,13 @@ fn wanted(groups: usize) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_division_and_any_crash_show_each_row_once_everywhere() {
-    for seed in 0..6 {
+    for seed in 0..2 {
         let mut random = fastrand::Rng::with_seed(seed);
         let world = World::new();
         let mut all = [world.process().await, world.process().await, world.process().await];
         all[2].lake.follow(ready(())).await;
         let mut appended = 0;
-        for step in 0..40 {
+        for step in 0..25 {
             let at = random.usize(0..2);
             match random.u8(0..10) {
                 0..4 => {
