@@ -33,7 +33,7 @@ impl Shards {
         Shards((0..SHARDS).filter(|shard| shard % sequences == sequence).fold(0, |set, shard| set | 1 << shard))
     }
 
-    pub fn and(self, others: Shards) -> Shards {
+    pub fn or(self, others: Shards) -> Shards {
         Shards(self.0 | others.0)
     }
 

@@ -218,8 +218,14 @@ impl Ingest {
                 Err(error) => return Err(error),
             }
             let (ingest, mut read) = (self.clone(), next);
-            let reading = tokio::task::spawn_blocking(move || ingest.remember(&mut read).map(|_| read));
-            next = reading.await.unwrap_or_else(|panic| Err(LogError::Fatal(panic.to_string())))?;
+            let reading = tokio::task::spawn_blocking(move || (ingest.remember(&mut read), read));
+            let (learned, read) = reading.await.map_err(|panic| LogError::Fatal(panic.to_string()))?;
+            next = read;
+            match learned {
+                Err(LogError::Gone { .. }) => next.pass_all(&self.log.firsts()),
+                Err(error) if error.retry_helps() => tracing::warn!(%error, "tokens are learned of again later"),
+                learned => _ = learned?,
+            }
         }
     }
 

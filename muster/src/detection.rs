@@ -11,13 +11,14 @@
 //! A thread of its own, because judging is all CPU. What it appends may be appended again (after a crash, or by whoever
 //! takes a sequence over): the log drops an alert whose id came before, so that readers see each alert once.
 
-mod exchange;
+pub(crate) mod exchange;
 pub(crate) mod memory;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use arrow::array::Array;
 use detect::{Engine, Shards};
 use lake::log::{Frame, Group, Log, LogError, Payload, Positions, Share, Turn};
@@ -58,8 +59,12 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Frames that are still to be judged, in the sequences that are this process's.
+    /// Frames that are still to be judged, in the sequences that are this process's; 1 until that is known.
     pub(crate) fn behind(&self, ends: &Positions) -> u64 {
+        if self.turn.number == 0 {
+            // Nobody has said yet which are.
+            return 1;
+        }
         self.turn.sequences().map(|sequence| ends.get(sequence).saturating_sub(self.next.get(sequence))).sum()
     }
 
@@ -106,6 +111,8 @@ impl Unsaved {
 enum Ended {
     Closed,
     Turn,
+    /// A part of another process never came: it is to begin anew, from a newer cut.
+    Hole,
 }
 
 impl Detection {
@@ -151,19 +158,33 @@ impl Detection {
                 None => {
                     let turn = self.share.now();
                     self.show(&turn, &Positions::default());
-                    let remembered = if turn.is_empty() { None } else { runtime.block_on(self.remembered(&turn))? };
+                    let remembered = match turn.is_empty() {
+                        true => None,
+                        // Others would have the same trouble with it.
+                        false => runtime.block_on(self.remembered(&turn)).unwrap_or_else(|error| {
+                            tracing::error!("the detectors cannot begin, and try again: {error:#}");
+                            None
+                        }),
+                    };
                     let Some(remembered) = remembered else {
                         match runtime.block_on(self.other_turn(&turn)) {
                             Ended::Closed => return Ok(()),
-                            Ended::Turn => continue,
+                            Ended::Turn | Ended::Hole => continue,
                         }
                     };
                     (turn, remembered)
                 }
             };
-            match Judging::begin(&mut self, turn, remembered)?.run(runtime)? {
-                Ended::Closed => return Ok(()),
-                Ended::Turn => {}
+            let begun = Judging::begin(&mut self, turn.clone(), remembered);
+            match begun.and_then(|judging| judging.run(runtime)) {
+                Ok(Ended::Closed) => return Ok(()),
+                Ok(Ended::Turn) => {}
+                Ok(Ended::Hole) => _ = runtime.block_on(self.other_turn(&turn)),
+                Err(error) if log_error(&error).is_some_and(LogError::retry_helps) => {
+                    tracing::warn!("the detectors cannot begin, and try again: {error:#}");
+                    runtime.block_on(self.other_turn(&turn));
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -214,6 +235,8 @@ struct Held {
 #[derive(Default)]
 struct Sequence {
     held: Option<Held>,
+    /// Its last tick that all obeyed.
+    last: i64,
     /// Since its last tick.
     controls: Vec<Value>,
     spending: Spending,
@@ -233,6 +256,10 @@ struct Judging<'a> {
     sequences: Vec<Sequence>,
     /// With which the sequences that are others' come.
     exchange: Option<Exchange>,
+    /// Not yet in the log.
+    alerts: Vec<AlertRow>,
+    /// Alerts that stand in the log behind the place where the turn began: the filter may have forgotten them.
+    raised: HashSet<String>,
     /// Control frames of ticks to which not all sequences had come.
     told: Vec<String>,
     unsaved: Unsaved,
@@ -256,8 +283,16 @@ impl<'a> Judging<'a> {
             schemas::id::digest([engine.rules_digest().as_bytes(), version.as_bytes(), &budget])
         };
         let theirs = (0..count).filter(|sequence| !turn.has(*sequence));
+        if let Some(log) = role.exchange.as_ref().filter(|log| log.end(0) < from) {
+            bail!(
+                "{} ends at {}, before {from}: it is not the topic that the detectors met on",
+                log.name(0),
+                log.end(0)
+            );
+        }
         let exchange = role.exchange.clone().map(|log| Exchange::new(log, rules(), from, theirs));
-        let sequences = std::iter::repeat_with(Sequence::default).take(count).collect();
+        let sequences = std::iter::repeat_with(|| Sequence { last: time, ..Sequence::default() }).take(count).collect();
+        let raised = if exchange.is_some() { raised(&role.log, &turn, &position)? } else { HashSet::new() };
         Ok(Judging {
             role,
             turn,
@@ -267,6 +302,8 @@ impl<'a> Judging<'a> {
             time,
             sequences,
             exchange,
+            alerts: Vec::new(),
+            raised,
             told: Vec::new(),
             unsaved: Unsaved::default(),
             cut: time,
@@ -277,27 +314,45 @@ impl<'a> Judging<'a> {
 
     fn run(mut self, runtime: &Handle) -> Result<Ended> {
         loop {
-            match runtime.block_on(self.wait())? {
-                None => {}
-                Some(Ended::Closed) => return self.save_last(runtime).map(|()| Ended::Closed),
-                Some(Ended::Turn) => return Ok(Ended::Turn),
-            }
-            let mut alerts = Vec::new();
-            for sequence in self.turn.clone().sequences() {
-                self.advance(sequence, &mut alerts)?;
-            }
-            match self.write(&alerts, runtime).and_then(|()| self.hand_over(runtime)) {
-                Ok(()) => {}
-                Err(LogError::Closed) => return Ok(Ended::Closed), // judged again from the last snapshot
-                Err(error) => return Err(error).context("the detectors cannot write to the log"),
-            }
-            while self.barrier(runtime)? {}
-            self.role.show(&self.turn, &self.position);
-            self.saved(runtime);
-            if self.exchange.is_none() && self.unsaved.is_due() && self.saving.is_none() {
-                self.save(runtime)?;
+            match self.step(runtime) {
+                Ok(None) => {}
+                Ok(Some(Ended::Closed)) => return self.save_last(runtime).map(|()| Ended::Closed),
+                Ok(Some(ended)) => return Ok(ended),
+                // Judged again from the last snapshot.
+                Err(error) if log_error(&error).is_some_and(|error| matches!(error, LogError::Closed)) => {
+                    return Ok(Ended::Closed);
+                }
+                // What was judged until then is kept, and where it ended.
+                Err(error) if log_error(&error).is_some_and(LogError::retry_helps) => {
+                    tracing::warn!("the detectors wait for the log: {error:#}");
+                    std::thread::sleep(RETRY);
+                }
+                Err(error) => return Err(error),
             }
         }
+    }
+
+    /// First what the last step left to be sent: it may have failed there.
+    fn step(&mut self, runtime: &Handle) -> Result<Option<Ended>> {
+        self.write(runtime).context("the detectors cannot write their alerts")?;
+        self.hand_over(runtime).context("the detectors cannot hand over to each other")?;
+        while let Some(passed) = self.barrier(runtime)? {
+            if passed == Passed::Hole {
+                return Ok(Some(Ended::Hole));
+            }
+        }
+        self.role.show(&self.turn, &self.position);
+        self.saved(runtime, false);
+        if self.exchange.is_none() && self.unsaved.is_due() && self.saving.is_none() {
+            self.save(runtime)?;
+        }
+        if let Some(ended) = runtime.block_on(self.wait())? {
+            return Ok(Some(ended));
+        }
+        for sequence in self.turn.clone().sequences() {
+            self.advance(sequence)?;
+        }
+        Ok(None)
     }
 
     /// Resolves when there is something to do, and with what ends the turn.
@@ -339,18 +394,18 @@ impl<'a> Judging<'a> {
     }
 
     /// Appends alerts; where there is no room they wait for it, and judging with them.
-    fn write(&self, alerts: &[AlertRow], runtime: &Handle) -> Result<(), LogError> {
-        if alerts.is_empty() {
-            return Ok(());
+    fn write(&mut self, runtime: &Handle) -> Result<(), LogError> {
+        self.alerts.retain(|alert| !self.raised.contains(&alert.alert_id));
+        if !self.alerts.is_empty() {
+            let group = Group { alerts: Some(schemas::alert::batch(&self.alerts)), ..Group::default() };
+            runtime.block_on(self.role.log.append(group))?;
+            self.alerts.clear();
         }
-        again(|| {
-            let group = Group { alerts: Some(schemas::alert::batch(alerts)), ..Group::default() };
-            runtime.block_on(self.role.log.append(group)).map(drop)
-        })
+        Ok(())
     }
 
     /// Judges what a sequence has, up to the tick where it has to wait.
-    fn advance(&mut self, sequence: usize, alerts: &mut Vec<AlertRow>) -> Result<()> {
+    fn advance(&mut self, sequence: usize) -> Result<()> {
         if self.sequences[sequence].held.is_some() {
             return Ok(());
         }
@@ -359,9 +414,10 @@ impl<'a> Judging<'a> {
         let frames = log.read(sequence, from, bytes_max);
         let place = || format!("the detectors cannot read the log {} from {from}", log.name(sequence));
         for frame in frames.with_context(place)? {
-            let before = alerts.len();
-            self.judge(&frame, alerts)?;
-            alerts[before..].iter_mut().for_each(|alert| self.weigh(sequence, alert));
+            let mut alerts = Vec::new();
+            self.judge(&frame, &mut alerts)?;
+            alerts.iter_mut().for_each(|alert| self.weigh(sequence, alert));
+            self.alerts.append(&mut alerts);
             if self.sequences[sequence].held.is_some() {
                 break;
             }
@@ -429,10 +485,11 @@ impl<'a> Judging<'a> {
             return;
         }
         let count = self.sequences.len();
-        let Sequence { held, controls, spending, active } = &mut self.sequences[sequence];
+        let Sequence { held, last, controls, spending, active } = &mut self.sequences[sequence];
         let part = Part {
             sequence,
             time,
+            previous: *last,
             active: std::mem::take(active),
             controls: std::mem::take(controls).iter().map(Value::to_string).collect(),
             // Alerts of this frame there are none: a tick stands alone.
@@ -446,33 +503,44 @@ impl<'a> Judging<'a> {
     fn hand_over(&mut self, runtime: &Handle) -> Result<(), LogError> {
         let Some(exchange) = &self.exchange else { return Ok(()) };
         let held = || self.sequences.iter().filter_map(|sequence| sequence.held.as_ref()).filter(|held| !held.sent);
-        again(|| runtime.block_on(exchange.send(held().map(|held| &held.part))))?;
+        runtime.block_on(exchange.send(held().map(|held| &held.part)))?;
         self.sequences.iter_mut().filter_map(|sequence| sequence.held.as_mut()).for_each(|held| held.sent = true);
         Ok(())
     }
 
-    /// Lets time pass where all sequences have come to a tick, to the earliest; says whether it did.
-    fn barrier(&mut self, runtime: &Handle) -> Result<bool> {
+    /// Lets time pass where all sequences have come to a tick, to the earliest; none where it did not.
+    fn barrier(&mut self, runtime: &Handle) -> Result<Option<Passed>> {
         let held = self.is_held();
-        let Some(exchange) = &mut self.exchange else { return Ok(false) };
+        let Some(exchange) = &mut self.exchange else { return Ok(None) };
         if !held || !exchange.read(self.time)? {
-            return Ok(false);
+            return Ok(None);
         }
         let (count, alerts_day_max) = (self.sequences.len(), self.role.alerts_day_max);
         let tick = |sequence: usize| match &self.sequences[sequence].held {
-            Some(held) => Some(held.part.time),
-            None => exchange.next_of(sequence),
+            Some(held) => Some((held.part.time, held.part.previous)),
+            None => exchange.next_of(sequence).map(|part| (part.time, part.previous)),
         };
-        let Some(ticks) = (0..count).map(tick).collect::<Option<Vec<i64>>>() else { return Ok(false) };
+        let Some(ticks) = (0..count).map(tick).collect::<Option<Vec<(i64, i64)>>>() else { return Ok(None) };
+        let missed = |(sequence, (_, previous)): &(usize, &(i64, i64))| *previous != self.sequences[*sequence].last;
+        if let Some((sequence, (time, _))) = ticks.iter().enumerate().find(missed) {
+            tracing::error!(
+                sequence,
+                time,
+                "a part of another process is missing: the detectors begin anew from the last cut"
+            );
+            return Ok(Some(Passed::Hole));
+        }
+        let ticks: Vec<i64> = ticks.into_iter().map(|(time, _)| time).collect();
         let time = ticks.iter().copied().min().context("a log has sequences")?;
         let (mut mine, mut handed) = (Shards::default(), Vec::new());
         for sequence in (0..count).filter(|sequence| ticks[*sequence] == time) {
             let own = self.sequences[sequence].held.take().map(|held| held.part);
             if own.is_some() {
-                mine = mine.and(Shards::of_sequence(sequence, count));
+                mine = mine.or(Shards::of_sequence(sequence, count));
             }
             let is_own = own.is_some();
             let part = own.or_else(|| exchange.take(sequence)).context("its tick is known")?;
+            self.sequences[sequence].last = time;
             self.budget.settle(&part.weighed, alerts_day_max);
             self.active |= part.active;
             self.told.extend(part.controls);
@@ -489,7 +557,7 @@ impl<'a> Judging<'a> {
             }
             self.cut(runtime)?;
         }
-        Ok(true)
+        Ok(Some(Passed::Tick))
     }
 
     /// Writes what a cut needs of this process, where one is due: all processes come to the same.
@@ -500,10 +568,8 @@ impl<'a> Judging<'a> {
             return Ok(());
         }
         (self.cut, self.active) = (self.time, false);
-        if self.saving.is_some() {
-            tracing::warn!("a cut of the detectors' memory is passed over: the last one is still being written");
-            return Ok(());
-        }
+        // One that this process passed over would never be whole.
+        self.saved(runtime, true);
         self.save(runtime)
     }
 
@@ -525,9 +591,10 @@ impl<'a> Judging<'a> {
         Ok(())
     }
 
-    /// Tells the log of a snapshot that is written. One that could not be is made again later; the log keeps what it needs.
-    fn saved(&mut self, runtime: &Handle) {
-        let Some((position, writing)) = self.saving.take_if(|(_, writing)| writing.is_finished()) else { return };
+    /// Tells the log of a snapshot that is written. The log keeps what one needs that could not be, and a later one says the same.
+    fn saved(&mut self, runtime: &Handle, waits: bool) {
+        let written = self.saving.take_if(|(_, writing)| waits || writing.is_finished());
+        let Some((position, writing)) = written else { return };
         match runtime.block_on(writing).map_err(anyhow::Error::from).and_then(|written| written) {
             Ok(()) => self.role.log.passed(GROUP, &position),
             Err(error) => {
@@ -565,14 +632,34 @@ impl<'a> Judging<'a> {
     }
 }
 
-/// Appends until there is room.
-fn again(append: impl Fn() -> Result<(), LogError>) -> Result<(), LogError> {
-    loop {
-        match append() {
-            Err(error) if error.retry_helps() => std::thread::sleep(RETRY),
-            done => return done,
+/// What a barrier came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Passed {
+    Tick,
+    Hole,
+}
+
+/// The log's own error, wherever it is told.
+fn log_error(error: &anyhow::Error) -> Option<&LogError> {
+    error.chain().find_map(|cause| cause.downcast_ref())
+}
+
+/// Alerts in these sequences from `position` on: whoever judged there before has raised them.
+fn raised(log: &Log, turn: &Turn, position: &Positions) -> Result<HashSet<String>> {
+    let mut raised = HashSet::new();
+    for sequence in turn.sequences() {
+        let (mut next, end) = (position.get(sequence), log.end(sequence));
+        while next < end {
+            for frame in log.read(sequence, next, READ_BYTES_MAX)? {
+                next = frame.offset + 1;
+                if let Payload::Alerts(batch) = &frame.payload {
+                    let ids = schemas::alert::Alerts::new(batch)?.alert_id;
+                    raised.extend(ids.iter().flatten().map(str::to_owned));
+                }
+            }
         }
     }
+    Ok(raised)
 }
 
 /// What a step of an order means to the detectors: its target is stopped, or let go. Other steps change neither.

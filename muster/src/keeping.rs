@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::audit;
-use crate::node::Node;
+use crate::node::{Node, exchange_topic};
 
 /// So many ids of one user.
 const IDS_MAX: usize = 20;
@@ -125,13 +125,18 @@ async fn not_reached(node: &Node, ids: &[String], erasure: &Erasure) -> Result<V
             "control log: {orders} steps of orders name the user, and stay as the record of what was stopped"
         ));
     }
-    let remembered = node.memory.contents().await?;
     let names = |bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
         ids.iter().any(|id| text.contains(&id.to_ascii_lowercase()))
     };
-    if remembered.iter().any(|bytes| names(bytes)) {
+    if node.memory.any(names).await? {
         places.push("detectors' memory: `muster learn` makes it anew from the lake".to_owned());
+    }
+    if let Some(kafka) = &node.config.log.kafka {
+        places.push(format!(
+            "what detectors handed over, in the topic {}; it goes when its retention ends",
+            exchange_topic(kafka)
+        ));
     }
     if let Some(url) = &node.config.lake.url {
         places.push(format!(

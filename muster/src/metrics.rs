@@ -15,6 +15,8 @@ use crate::node::{Node, Standing};
 
 /// So many mistakes in mapping files are told one by one.
 const BROKEN_MAX: usize = 50;
+/// Between two attempts to read.
+const RETRY: std::time::Duration = std::time::Duration::from_millis(200);
 const READ_BYTES_MAX: usize = 8 << 20;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -263,6 +265,11 @@ impl Metrics {
                 // Too far behind: what is gone is not counted.
                 Err(LogError::Gone { .. }) => {
                     position.pass_all(&log.firsts());
+                    continue;
+                }
+                // They are counted when the brokers answer again.
+                Err(error) if error.retry_helps() => {
+                    tokio::time::sleep(RETRY).await;
                     continue;
                 }
                 frames => frames?,

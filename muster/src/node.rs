@@ -26,6 +26,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::cli::ingest::{load_catalogue, load_registry, load_sources};
 use crate::config::{self, Config, resolve_kafka, resolve_secrets};
+use crate::detection::exchange::MESSAGE_BYTES_MAX;
 use crate::detection::memory::Memory;
 use crate::detection::{self, Detection, Shown};
 use crate::gaps;
@@ -73,6 +74,8 @@ pub(crate) struct Node {
     pub(crate) redriving: tokio::sync::Mutex<()>,
     /// None without the role.
     detected: Option<Shown>,
+    /// Where detectors of several processes meet.
+    exchange: Option<Arc<Log>>,
     failed: Arc<watch::Sender<Option<String>>>,
     failure: watch::Receiver<Option<String>>,
     stop: watch::Sender<bool>,
@@ -123,8 +126,9 @@ impl Store {
     /// Where the detectors of several processes meet; none where the log is one process's alone.
     pub(crate) async fn exchange(&self) -> Result<Option<Arc<Log>>> {
         let Some(kafka) = &self.config.log.kafka else { return Ok(None) };
-        let kafka = KafkaLogConfig { topic: format!("{}-ticks", kafka.topic), partitions: 1, ..kafka.clone() };
-        let settings = LogConfig { duplicates_window: 0, kafka: Some(kafka), ..self.config.log.clone() };
+        let message_bytes_max = kafka.message_bytes_max.max(MESSAGE_BYTES_MAX);
+        let kafka = KafkaLogConfig { topic: exchange_topic(kafka), partitions: 1, message_bytes_max, ..kafka.clone() };
+        let settings = LogConfig { duplicates_window: 0, kafka: Some(kafka), ..LogConfig::default() };
         let groups = [detection::GROUP];
         let config = Config { log: settings, ..self.config.clone() };
         open_log(&config, &self.files, &self.clock, &groups).await.map(Some)
@@ -236,19 +240,18 @@ impl Node {
         tracing::info!(taught, "what was said of tokens is learned again from the log");
         let detect = store.detect_config(catalogue);
         let budget = config.respond.alerts_day_max;
-        let detection = match config.server.has(Role::Detect) {
-            true => {
-                let share = log.join(detection::GROUP)?;
-                let (exchange, memory) = (store.exchange().await?, store.memory.clone());
-                let detection = Detection::open(log.clone(), exchange, share.clone(), memory, &detect, budget).await?;
-                Some((detection, share))
-            }
-            false => None,
-        };
+        let (mut detection, mut exchange) = (None, None);
+        if config.server.has(Role::Detect) {
+            exchange = store.exchange().await?;
+            let (share, memory) = (log.join(detection::GROUP)?, store.memory.clone());
+            let opened = Detection::open(log.clone(), exchange.clone(), share.clone(), memory, &detect, budget);
+            detection = Some((opened.await?, share));
+        }
 
         let (stop, _) = watch::channel(false);
         let (failed, failure) = watch::channel(None);
         let node = Arc::new(Node {
+            exchange,
             detected: detection.as_ref().map(|(detection, _)| detection.progress()),
             metrics: Arc::new(Metrics::new(responder.counts())),
             writing: tokio::sync::Mutex::default(),
@@ -305,7 +308,7 @@ impl Node {
             let role = async move { responder.run(stop).await.context("the responder failed") };
             writing.spawn(watched("respond", tokio::spawn(role)));
         }
-        if has(Role::Ingest) && self.log.sequences() > 1 {
+        if has(Role::Ingest) && self.log.is_shared() {
             let (ingest, stop) = (self.ingest.clone(), stopped());
             let role =
                 async move { ingest.keep_remembering(learned, stop).await.context("tokens cannot be learned of") };
@@ -454,6 +457,7 @@ impl Node {
         while writing.join_next().await.is_some() {}
         let flushed = self.lake.flush().await.context("the lake cannot be written");
         self.log.close();
+        self.exchange.iter().for_each(|exchange| exchange.close());
         let mut reading = self.reading.lock().await;
         while reading.join_next().await.is_some() {}
         self.control.close();
@@ -504,6 +508,11 @@ async fn open_log(config: &Config, files: &Arc<dyn Files>, clock: &Clock, groups
     let log = opening.await?.context("the log in Kafka cannot be opened")?;
     tracing::info!(first = %log.firsts(), end = %log.ends(), "the log in Kafka is open");
     Ok(log)
+}
+
+/// The topic where detectors meet.
+pub(crate) fn exchange_topic(kafka: &KafkaLogConfig) -> String {
+    format!("{}-ticks", kafka.topic)
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {

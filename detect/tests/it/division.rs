@@ -18,7 +18,7 @@ struct Division {
 }
 
 fn shards(sequences: usize, mine: &[usize]) -> Shards {
-    mine.iter().fold(Shards::default(), |all, one| all.and(Shards::of_sequence(*one, sequences)))
+    mine.iter().fold(Shards::default(), |all, one| all.or(Shards::of_sequence(*one, sequences)))
 }
 
 impl Division {

@@ -16,9 +16,11 @@ use respond::budget::Weighed;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// Bytes of a part in one piece, and of all pieces in one frame, about.
+/// Bytes of a part in one piece, and of all pieces in one frame, about; a message takes a multiple of it.
 const PIECE_BYTES: usize = 128 << 10;
 const FRAME_BYTES: usize = 256 << 10;
+/// What a message of the topic holds at least.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 2 << 20;
 /// A part at most; what waits in a sequence for a tick has limits of its own that are far below.
 const PART_BYTES_MAX: usize = 1 << 30;
 const READ_BYTES_MAX: usize = 4 << 20;
@@ -28,6 +30,8 @@ const READ_BYTES_MAX: usize = 4 << 20;
 pub(super) struct Part {
     pub(super) sequence: usize,
     pub(super) time: i64,
+    /// The sequence's tick before: a part that is missing shows.
+    pub(super) previous: i64,
     /// Frames that are no ticks came since the tick before.
     pub(super) active: bool,
     /// What detection obeys besides events, each as JSON.
@@ -109,6 +113,8 @@ impl Exchange {
         for parts in self.theirs.values_mut() {
             parts.retain(|time, _| *time > after);
         }
+        // Whoever sent half of one has died.
+        self.gathering.retain(|_, one| one.time > after);
         while self.theirs.values().any(BTreeMap::is_empty) {
             let frames = self.log.read(0, self.next, READ_BYTES_MAX);
             let frames = frames.with_context(|| format!("{} cannot be read from {}", self.log.name(0), self.next))?;
@@ -158,14 +164,16 @@ impl Exchange {
         anyhow::ensure!(gathering.bytes.len() <= PART_BYTES_MAX, "a part of more than {PART_BYTES_MAX} bytes");
         if let Some(Gathering { offset, bytes, .. }) = last.then(|| self.gathering.remove(&key)).flatten() {
             let part: Part = postcard::from_bytes(&bytes).context("a part is damaged")?;
-            self.theirs.entry(sequence).or_default().entry(time).or_insert((offset, part));
+            if let Some(parts) = self.theirs.get_mut(&sequence) {
+                parts.entry(time).or_insert((offset, part));
+            }
         }
         Ok(())
     }
 
-    /// The time of the next part of another's sequence.
-    pub(super) fn next_of(&self, sequence: usize) -> Option<i64> {
-        self.theirs.get(&sequence)?.first_key_value().map(|(time, _)| *time)
+    /// The next part of another's sequence.
+    pub(super) fn next_of(&self, sequence: usize) -> Option<&Part> {
+        self.theirs.get(&sequence)?.first_key_value().map(|(_, (_, part))| part)
     }
 
     /// Takes that part out.
@@ -180,6 +188,10 @@ impl Exchange {
 
     /// Whoever reads from here on has all parts that are not yet taken.
     pub(super) fn position(&self) -> u64 {
+        if self.theirs.is_empty() {
+            // Nothing is read; what this process sends of later ticks comes behind the end.
+            return self.log.end(0);
+        }
         let waiting = self.theirs.values().flat_map(BTreeMap::values).map(|(offset, _)| *offset);
         waiting.chain(self.gathering.values().map(|one| one.offset)).chain([self.next]).min().unwrap_or(self.next)
     }

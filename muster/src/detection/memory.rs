@@ -127,13 +127,14 @@ impl Memory {
         Ok(())
     }
 
-    /// Every file's content, to look for what is named in it.
-    pub(crate) async fn contents(&self) -> Result<Vec<Bytes>> {
-        let mut contents = Vec::new();
+    /// Whether `found` of some file's content.
+    pub(crate) async fn any(&self, found: impl Fn(&[u8]) -> bool) -> Result<bool> {
         for name in self.files.names().await? {
-            contents.extend(self.files.file(&name).read().await?);
+            if self.files.file(&name).read().await?.is_some_and(|bytes| found(&bytes)) {
+                return Ok(true);
+            }
         }
-        Ok(contents)
+        Ok(false)
     }
 
     /// The ticks of the cuts that are there, the newest first.
@@ -186,7 +187,11 @@ impl Cuts {
                 Some(whole) => whole.engine.take_over(Shards::of_sequence(*sequence, self.sequences), part.engine),
             }
         }
-        let whole = whole.context("the cut has no files")?;
+        let mut whole = whole.context("the cut has no files")?;
+        if !turn.has(0) {
+            // Only what all share is wanted of it.
+            whole.engine.take_over(Shards::of_sequence(0, self.sequences), Engine::new(config));
+        }
         Ok(Remembered { position, ..whole })
     }
 }

@@ -56,7 +56,7 @@ async fn parts_come_whole_once_and_in_order_to_whoever_waits_for_them() {
             let mut late = end("a", from, &[0, 1, 2]);
             assert!(late.read(after).unwrap(), "whoever begins at the position finds what is not yet taken");
             for sequence in 0..3 {
-                assert_eq!(reader.next_of(sequence), Some(after + 10));
+                assert_eq!(reader.next_of(sequence).map(|part| part.time), Some(after + 10));
                 let taken = reader.take(sequence);
                 assert_eq!(late.take(sequence), taken);
                 found.extend(taken);
@@ -124,7 +124,7 @@ async fn a_cut_counts_when_it_is_whole_and_the_newest_two_are_kept() {
     let mut divided = memory.load(&config, &turn(3, &[1])).await.unwrap().unwrap();
     let other = memory.load(&config, &turn(3, &[0, 2])).await.unwrap().unwrap();
     assert_eq!((divided.position.get(1), divided.position.get(2)), (31, 0));
-    divided.engine.take_over(Shards::of_sequence(0, 3).and(Shards::of_sequence(2, 3)), other.engine);
+    divided.engine.take_over(Shards::of_sequence(0, 3).or(Shards::of_sequence(2, 3)), other.engine);
     assert!(divided.engine.snapshot() == states[2]);
 
     memory.prune().await.unwrap();

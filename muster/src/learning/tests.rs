@@ -158,7 +158,7 @@ async fn the_lake_teaches_what_the_stream_taught() {
     let lake = lake.await.unwrap();
     let config = detect::Config { hash_key: [7, 9], ..detect::Config::default() };
     let kept = Wholes::in_folder(files.clone(), "detect".into(), Clock::manual(START));
-    let (memory, share) = (Memory::new(kept, &log), log.join(detection::GROUP).unwrap());
+    let (memory, share) = (Memory::new(kept.clone(), &log), log.join(detection::GROUP).unwrap());
     let detection = Detection::open(log.clone(), None, share, memory.clone(), &config, 50).await.unwrap();
     let (progress, runtime) = (detection.progress(), tokio::runtime::Handle::current());
     let judging = tokio::task::spawn_blocking(move || detection.run(&runtime));
@@ -185,7 +185,7 @@ async fn the_lake_teaches_what_the_stream_taught() {
     log.close();
     judging.await.unwrap().unwrap();
 
-    let streamed = memory.contents().await.unwrap().remove(0);
+    let streamed = kept.file("engine.snapshot").read().await.unwrap().unwrap();
     let (_, _, streamed) = parts(&streamed).unwrap();
     let spill = tempfile::tempdir().unwrap();
     let span = |to| Span { from: None, to, spill: spill.path().to_owned(), memory_bytes_max: 64 << 20 };
