@@ -23,4 +23,5 @@ mod shape;
 mod sources;
 mod topics;
 mod unattended;
+mod upgrade;
 mod verdicts;
