@@ -30,6 +30,8 @@ const SPREAD_PRIOR: f32 = 5.0;
 /// Deviations below which nothing is worth a logarithm, and at which a window is cut.
 const DEVIATIONS_MIN: f32 = 3.0;
 const DEVIATIONS_MAX: f32 = 10.0;
+/// Units up to which nothing is, whatever is expected: less than [`EXPECTED_MIN`] with the smallest spread allows.
+const QUIET_UNITS: f32 = 2.6;
 /// A shape from which chance is Poisson's.
 const SHAPE_MAX: f64 = 1e6;
 /// Beyond it more is no more surprising.
@@ -100,10 +102,11 @@ impl Series {
             return false;
         }
         let (five, before) = self.minutes.split_at(RING / 2);
-        let sum = |minutes: &[u32], from| minutes.iter().fold(from, |sum: u32, minute| sum.saturating_add(*minute));
-        let five = sum(five, amount);
+        let sum = |minutes: &[u32]| minutes.iter().map(|minute| u64::from(*minute)).sum::<u64>();
+        let five = sum(five) + u64::from(amount);
         let hour = self.last(known, minute, 60) + u64::from(amount);
-        five <= self.quiet[0] && sum(before, five) <= self.quiet[1] && hour <= u64::from(self.quiet[2])
+        let [quiet_five, quiet_ten, quiet_hour] = self.quiet.map(u64::from);
+        five <= quiet_five && five + sum(before) <= quiet_ten && hour <= quiet_hour
     }
 
     /// Both ends of it are read.
@@ -126,8 +129,11 @@ impl Series {
         let mut most = Excess::default();
         for (spread, (minutes, _)) in self.spreads.iter().zip(HORIZONS) {
             let total = self.last(rhythm.minute, minute, minutes) + u64::from(amount);
-            let expected = (self.rate * rhythm.expected(minute, minutes)).max(EXPECTED_MIN);
             let y = total as f32 / self.unit;
+            if y <= QUIET_UNITS {
+                continue;
+            }
+            let expected = (self.rate * rhythm.expected(minute, minutes)).max(EXPECTED_MIN);
             if y - expected <= DEVIATIONS_MIN * spread.deviation(expected) {
                 continue;
             }
@@ -226,28 +232,34 @@ impl Spread {
     }
 }
 
-/// How much likelier `y` is with a burst on top of what is expected, in bits; the burst is as large as fits `y`, `least` at least.
+/// How much likelier `y` is with a burst on top of what is expected, in bits; the burst is as large as fits `y`, `least` at least,
+/// and adds chance's own variance.
 fn bits(y: f64, expected: f64, r: f64, least: f64) -> f64 {
-    let burst = least.max(y - expected);
-    let (mean, variance) = (expected + burst, expected + expected * expected / r + burst);
-    let with = log_chance(y, mean, (mean * mean / (variance - mean)).min(SHAPE_MAX));
-    let bits = (with - log_chance(y, expected, r)) * std::f64::consts::LOG2_E;
+    let mean = expected + least.max(y - expected);
+    let shape = (r * (mean / expected).powi(2)).min(SHAPE_MAX);
+    let bits = (log_chance(y, mean, shape) - log_chance(y, expected, r) + y * (mean * r / (expected * shape)).ln())
+        * std::f64::consts::LOG2_E;
     (bits.clamp(0.0, BITS_MAX) * 1024.0).round() / 1024.0
 }
 
-/// The logarithm of the Gamma-Poisson chance of `y`, but for what does not hang on mean and shape.
+/// The logarithm of the Gamma-Poisson chance of `y`, but for `y!` and a factor `(mean / r) ^ y`.
 fn log_chance(y: f64, mean: f64, r: f64) -> f64 {
-    log_gamma(y + r) - log_gamma(r) - r * (mean / r).ln_1p() - y * (r / mean).ln_1p()
+    log_rising(y, r) - (y + r) * (1.0 + mean / r).ln()
 }
 
-/// Stirling's series, from 8 on.
-fn log_gamma(mut x: f64) -> f64 {
-    let mut below = 1.0;
-    while x < 8.0 {
-        below *= x;
-        x += 1.0;
-    }
-    (x - 0.5) * x.ln() - x + 0.918_938_533_204_672_7 + 1.0 / (12.0 * x) - 1.0 / (360.0 * x * x * x) - below.ln()
+/// The logarithm of `Γ(y + r) / Γ(r)`: by Stirling's series, from 8 on.
+fn log_rising(y: f64, r: f64) -> f64 {
+    let lifted = |mut x: f64| {
+        let mut below = 1.0;
+        while x < 8.0 {
+            below *= x;
+            x += 1.0;
+        }
+        (x, below)
+    };
+    let stirling = |x: f64| (x - 0.5) * x.ln() - x + 1.0 / (12.0 * x) - 1.0 / (360.0 * x * x * x);
+    let ((upper, above), (lower, below)) = (lifted(y + r), lifted(r));
+    stirling(upper) - stirling(lower) + (below / above).ln()
 }
 
 #[cfg(test)]
@@ -267,9 +279,15 @@ mod tests {
     }
 
     #[test]
+    fn little_is_quiet_whatever_is_expected() {
+        let spread = Spread { beyond: 0.0, weight: 1.0 };
+        assert!(QUIET_UNITS < EXPECTED_MIN + DEVIATIONS_MIN * spread.deviation(EXPECTED_MIN));
+    }
+
+    #[test]
     fn a_gamma_function_and_the_chances_made_of_it() {
-        for (x, expected) in [(0.5, 0.572_364_942_9), (1.0, 0.0), (10.0, 12.801_827_480_1)] {
-            assert!((log_gamma(x) - expected).abs() < 1e-7, "{x}: {}", log_gamma(x));
+        for (y, r, expected) in [(0.5, 0.5, -0.572_364_942_9), (9.0, 1.0, 12.801_827_480_1), (0.0, 3.0, 0.0)] {
+            assert!((log_rising(y, r) - expected).abs() < 1e-7, "{y}, {r}: {}", log_rising(y, r));
         }
         // Poisson, as far as the shape allows: 10 expected, 30 came, 20 more would explain it.
         let poisson = |mean: f64| 30.0 * mean.ln() - mean;

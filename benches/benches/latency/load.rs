@@ -18,8 +18,10 @@ const UNDER_WAY_MAX: usize = 64;
 pub(crate) async fn send(server: &Server, rate: u32, secs: u32, now_micros: i64) -> Result<Vec<Duration>> {
     let requests = rate * secs / BATCH;
     let events = u64::from(requests * BATCH);
-    let spec = Spec { events, span_secs: secs, start_micros: now_micros, ..Spec::default() };
-    let mut generator = Generator::new(spec);
+    // Records of another call are others.
+    let seed = now_micros as u64;
+    let mut generator =
+        Generator::new(Spec { events, span_secs: secs, start_micros: now_micros, seed, ..Spec::default() });
     let door = server.door("envoy");
     let (began, mut under_way, mut times) = (Instant::now(), JoinSet::new(), Vec::new());
     for request in 0..requests {

@@ -6,6 +6,7 @@
 //! | `react` | a webhook's receiver, from the acknowledgement of an event that starts an order | the disk's fsync |
 //! | | a gateway that follows the deny list, from the order | 50 ms |
 //! | `deny` | a gateway, for the deny list's answer | an empty handler of the same server |
+//! | `overload` | a sender, once others have offered twice what the server takes for a minute | the same before |
 //!
 //! `cargo build && cargo bench --profile dev --bench latency -- [PART]`. Each starts a real `muster serve` on a new folder. Whoever
 //! sends or asks keeps to a schedule, and what is late because an answer before it was late counts as waiting.
@@ -15,6 +16,7 @@ mod acknowledge;
 mod deny;
 mod disk;
 mod load;
+mod overload;
 mod react;
 #[path = "../shared/server.rs"]
 mod server;
@@ -25,11 +27,11 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Parser;
 
-const PARTS: [&str; 3] = ["acknowledge", "react", "deny"];
+const PARTS: [&str; 4] = ["acknowledge", "react", "deny", "overload"];
 
 #[derive(Parser)]
 pub(crate) struct Arguments {
-    /// What to measure: `acknowledge`, `react`, `deny`; all of them where none is named
+    /// What to measure: `acknowledge`, `react`, `deny`, `overload`; all of them where none is named
     parts: Vec<String>,
     /// Seconds that each part is measured
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=600))]
@@ -70,6 +72,9 @@ async fn main() -> Result<()> {
     }
     if wanted("deny") {
         deny::run(&arguments, &program, folder()?.path()).await?;
+    }
+    if wanted("overload") {
+        overload::run(&program, folder()?.path()).await?;
     }
     Ok(())
 }

@@ -95,8 +95,16 @@ impl Server {
     }
 
     pub(crate) fn memory_bytes_peak(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    pub(crate) fn memory_bytes(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, what: &str) -> Result<u64> {
         let text = self.proc("status")?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("a line VmHWM")?;
+        let line = text.lines().find_map(|line| line.strip_prefix(what)).with_context(|| format!("a line {what}"))?;
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 

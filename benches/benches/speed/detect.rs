@@ -1,8 +1,13 @@
 //! The detectors' judgement of generated Envoy events of 100,000 agents, alike or skewed, with habits of days behind them; from
 //! the vendor's JSON to alerts; and the snapshot of what they learned. Floor: the same events counted by agent and action in a hash map.
+//!
+//! Each case is measured in a process of its own, this program again with [`ALONE`] and the case's name: a second case in one
+//! process would run in the memory that the first left in disorder, a tenth slower. The child measures once for every line it is
+//! sent and answers in nanoseconds of processor time.
 
 use std::collections::HashMap;
-use std::io::{Cursor, Write};
+use std::io::{BufRead, BufReader, Cursor, Lines, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +22,7 @@ use detect::{Config, Engine};
 use ingest::Sources;
 use schemas::Events;
 
-use crate::{Group, group, mapping, on_core};
+use crate::{group, mapping, taken};
 
 /// Ten minutes of work a day: a session of eight calls an agent where all work alike.
 const EVENTS: u64 = 800_000;
@@ -27,49 +32,110 @@ const BATCH_ROWS: usize = 4_096;
 const DAYS_BEFORE: i64 = 5;
 const DAY_MICROS: i64 = 86_400_000_000;
 
+/// What tells this program to be the child of a case.
+pub(crate) const ALONE: &str = "--alone";
+/// The cases, and whether all agents work alike in them.
+const CASES: [(&str, bool); 6] = [
+    ("100,000 agents, skewed", false),
+    ("100,000 agents, alike", true),
+    (JSON, false),
+    (FLOOR, false),
+    (SNAPSHOT, false),
+    (RESTORE, false),
+];
+const JSON: &str = "vendor's JSON in, alerts out";
+const FLOOR: &str = "floor: count in a hash map";
+const SNAPSHOT: &str = "snapshot";
+const RESTORE: &str = "restore";
+
 pub(crate) fn bench(criterion: &mut Criterion) {
-    let sources = Sources::load(None).expect("the built-in mappings are right");
     let mut group = group(criterion, "detect", EVENTS);
-    for uniform in [false, true] {
-        let spec = Spec {
-            source: Source::Envoy,
-            events: EVENTS,
-            agents: AGENTS,
-            uniform,
-            span_secs: SPAN_SECS,
-            ..Spec::default()
-        };
-        let pieces = mapping::pieces(spec, BATCH_ROWS);
-        let batches = mapping::mapped(&pieces, &sources).map(|batch| framed(&batch)).collect();
-        let mut week = Week { batches, engine: Engine::new(&Config::default()), day: 0 };
-        (0..DAYS_BEFORE).for_each(|_| _ = week.next_day());
-        let skew = if uniform { "alike" } else { "skewed" };
-        judge(&mut group, &format!("100,000 agents, {skew}"), |_| week.next_day());
-        if !uniform {
-            judge(&mut group, "vendor's JSON in, alerts out", |_| week.day_of(mapping::mapped(&pieces, &sources)));
-            on_core(&mut group, "floor: count in a hash map", || count(&week.batches));
-            snapshot(&mut group, &week.engine);
-        }
+    for (case, _) in CASES {
+        let mut child = None;
+        group.bench_function(case, |bencher| {
+            let child = child.get_or_insert_with(|| Alone::start(case));
+            bencher.iter_custom(|rounds| (0..rounds).map(|_| child.once()).sum());
+        });
     }
     group.finish();
 }
 
-/// Measures days that each take so much processor time.
-fn judge(group: &mut Group<'_>, name: &str, mut day: impl FnMut(u64) -> Duration) {
-    group.bench_function(name, |bencher| bencher.iter_custom(|rounds| (0..rounds).map(&mut day).sum()));
+/// The process of a case; it ends when its input does.
+struct Alone {
+    child: Child,
+    orders: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
 }
 
-fn snapshot(group: &mut Group<'_>, engine: &Engine) {
-    let snapshot = engine.snapshot();
+impl Alone {
+    fn start(case: &str) -> Alone {
+        let program = std::env::current_exe().expect("this program has a path");
+        let mut child = Command::new(program);
+        child.args([ALONE, case]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = child.spawn().expect("this program can be started");
+        let orders = child.stdin.take().expect("it is piped");
+        let answers = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        Alone { child, orders, answers }
+    }
+
+    fn once(&mut self) -> Duration {
+        self.orders.write_all(b"\n").expect("the child waits for orders");
+        let answer = self.answers.next().expect("the child answers").expect("a line of text");
+        Duration::from_nanos(answer.parse().expect("nanoseconds"))
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        // It only measures, and may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Measures `case` whenever a line comes in.
+pub(crate) fn alone(case: &str) {
+    let (_, uniform) = CASES.into_iter().find(|(name, _)| *name == case).expect("a case of this group");
+    let sources = Sources::load(None).expect("the built-in mappings are right");
+    let spec = Spec {
+        source: Source::Envoy,
+        events: EVENTS,
+        agents: AGENTS,
+        uniform,
+        span_secs: SPAN_SECS,
+        ..Spec::default()
+    };
+    let pieces = mapping::pieces(spec, BATCH_ROWS);
+    let batches = mapping::mapped(&pieces, &sources).map(|batch| framed(&batch)).collect();
+    let mut week = Week { batches, engine: Engine::new(&Config::default()), day: 0 };
+    (0..DAYS_BEFORE).for_each(|_| _ = week.next_day());
+    match case {
+        JSON => answer(|| week.day_of(mapping::mapped(&pieces, &sources))),
+        FLOOR => answer(|| taken(|| count(&week.batches))),
+        SNAPSHOT => answer(|| taken(|| week.engine.snapshot())),
+        RESTORE => {
+            let snapshot = week.engine.snapshot();
+            tell(&week.engine, snapshot.len());
+            answer(|| taken(|| Engine::restore(&Config::default(), &snapshot).is_ok()));
+        }
+        _ => answer(|| week.next_day()),
+    }
+}
+
+fn answer(mut measure: impl FnMut() -> Duration) {
+    let mut out = std::io::stdout();
+    for _ in std::io::stdin().lines() {
+        writeln!(out, "{}", measure().as_nanos()).expect("the parent listens");
+    }
+}
+
+fn tell(engine: &Engine, snapshot: usize) {
     let ((bytes, largest), agents) = (engine.agent_bytes(), engine.agents());
+    let mean = bytes / agents.max(1);
     let _ = writeln!(
         std::io::stderr(),
-        "detect: {agents} agents of {} bytes, the largest {largest}; a snapshot of {} bytes",
-        bytes / agents.max(1),
-        snapshot.len()
+        "detect: {agents} agents of {mean} bytes, the largest {largest}; a snapshot of {snapshot} bytes"
     );
-    on_core(group, "snapshot", || engine.snapshot());
-    on_core(group, "restore", || Engine::restore(&Config::default(), &snapshot).is_ok());
 }
 
 /// The same day again and again, each a day after the one before.

@@ -14,7 +14,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use benches::measure::thread_time;
-use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, measurement::WallTime};
 
 type Group<'a> = BenchmarkGroup<'a, WallTime>;
 
@@ -29,13 +29,26 @@ fn group<'a>(criterion: &'a mut Criterion, name: &str, records: u64) -> Group<'a
 /// Measures `work` in processor time of its thread.
 fn on_core<T>(group: &mut Group<'_>, name: &str, mut work: impl FnMut() -> T) {
     group.bench_function(name, |bencher| {
-        bencher.iter_custom(|rounds| {
-            let start = thread_time();
-            (0..rounds).for_each(|_| drop(black_box(work())));
-            thread_time() - start
-        });
+        bencher.iter_custom(|rounds| taken(|| (0..rounds).for_each(|_| drop(black_box(work())))));
     });
 }
 
+/// Processor time of this thread that `work` takes.
+fn taken<T>(work: impl FnOnce() -> T) -> Duration {
+    let start = thread_time();
+    drop(black_box(work()));
+    thread_time() - start
+}
+
 criterion_group!(benches, generator::bench, mapping::bench, log::bench, detect::bench, sql::bench);
-criterion_main!(benches);
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, alone, case] = arguments.as_slice()
+        && alone == detect::ALONE
+    {
+        return detect::alone(case);
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

@@ -38,8 +38,7 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Opens the log in `folder`, creating it where there is none. `groups` are the readers that must pass a frame
-    /// before it is released; until a group first says [`passed`](Self::passed), it holds everything.
+    /// What [`Log::open`](super::Log::open) opens.
     pub fn open(
         files: Arc<dyn Files>,
         folder: PathBuf,

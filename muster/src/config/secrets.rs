@@ -11,25 +11,18 @@ use respond::webhook::Secret;
 pub(crate) fn resolve(config: &respond::Config) -> Result<respond::Config> {
     let mut config = config.clone();
     for webhook in config.webhooks.iter_mut().filter(|webhook| webhook.secret.is_none()) {
-        let text = match (&webhook.secret_file, &webhook.secret_env) {
-            (Some(path), _) => std::fs::read_to_string(path).with_context(|| format!("cannot read {path}")),
-            (None, Some(name)) => environment(name).with_context(|| format!("the environment has no {name}")),
-            (None, None) => continue, // the configuration's own check names it
-        };
-        let secret: Result<Secret> = text.and_then(|text| text.parse().map_err(anyhow::Error::from));
-        webhook.secret = Some(secret.with_context(|| format!("the secret of webhook `{}`", webhook.name))?);
+        let text = read((&webhook.secret_file, &webhook.secret_env));
+        let secret = text.and_then(|text| Ok(text.map(|text| text.parse::<Secret>()).transpose()?));
+        // Where neither is named the configuration's own check says so.
+        webhook.secret = secret.with_context(|| format!("the secret of webhook `{}`", webhook.name))?;
     }
     for system in &mut config.systems {
-        let files = system
-            .secret_files
-            .iter()
-            .map(|(name, path)| (name, std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))));
-        let variables = system.secret_envs.iter().map(|(name, variable)| {
-            (name, environment(variable).with_context(|| format!("the environment has no {variable}")))
-        });
-        for (name, text) in files.chain(variables).collect::<Vec<_>>() {
+        let files = system.secret_files.iter().map(|(name, path)| (name, Some(path.clone()), None));
+        let variables = system.secret_envs.iter().map(|(name, variable)| (name, None, Some(variable.clone())));
+        for (name, file, variable) in files.chain(variables) {
+            let text = read((&file, &variable));
             let text = text.with_context(|| format!("the secret `{name}` of system `{}`", system.name))?;
-            system.secrets.insert(name.clone(), Hidden::new(&text));
+            system.secrets.extend(text.map(|text| (name.clone(), Hidden::new(&text))));
         }
     }
     for receiver in &mut config.receivers {

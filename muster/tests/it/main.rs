@@ -24,4 +24,5 @@ mod shape;
 mod sources;
 mod topics;
 mod unattended;
+mod upgrade;
 mod verdicts;

@@ -2,11 +2,10 @@
 //! `MUSTER_S3` these tests say that they skip.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use crate::crash::survive;
 use crate::server::{Server, envoy_record};
@@ -45,30 +44,25 @@ async fn s3_kills_lose_nothing_and_double_nothing() {
 /// A way to the server that can be closed: connections are cut, new ones are refused.
 struct Way {
     address: SocketAddr,
-    open: Arc<AtomicBool>,
+    open: watch::Sender<bool>,
 }
 
 impl Way {
     async fn to(server: String) -> Way {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let (address, open) = (listener.local_addr().expect("an address"), Arc::new(AtomicBool::new(true)));
-        let gate = open.clone();
+        let address = listener.local_addr().expect("an address");
+        let (open, gate) = watch::channel(true);
         tokio::spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
-                if !gate.load(Ordering::SeqCst) {
+                let (server, mut gate) = (server.clone(), gate.clone());
+                if !*gate.borrow() {
                     continue;
                 }
-                let (server, gate) = (server.clone(), gate.clone());
                 tokio::spawn(async move {
                     let Ok(mut far) = TcpStream::connect(server).await else { return };
-                    let closed = async {
-                        while gate.load(Ordering::SeqCst) {
-                            tokio::time::sleep(Duration::from_millis(10)).await;
-                        }
-                    };
                     tokio::select! {
                         _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-                        () = closed => {}
+                        _ = gate.wait_for(|open| !open) => {}
                     }
                 });
             }
@@ -109,7 +103,7 @@ async fn s3_a_service_that_is_away_is_told_waited_for_and_found_again() {
     post(&server, &token, 0..20).await;
     ready(&server, 200).await;
 
-    way.open.store(false, Ordering::SeqCst);
+    way.open.send_replace(false);
     post(&server, &token, 20..40).await;
     let said = ready(&server, 503).await;
     assert!(said.contains("lake"), "{said}");
@@ -121,7 +115,7 @@ async fn s3_a_service_that_is_away_is_told_waited_for_and_found_again() {
     server.kill();
     let (fine, told) = muster_with(folder.path(), &["status"], &environment);
     assert!(!fine && told.contains("s3://"), "{told}");
-    way.open.store(true, Ordering::SeqCst);
+    way.open.send_replace(true);
     let server = Server::start_with(folder.path(), &environment);
     ready(&server, 200).await;
     let rows = server
