@@ -23,6 +23,10 @@ mod server;
 mod tokens;
 mod verdict;
 
+/// Batches are made by one thread and freed by another; settings in `.cargo/config.toml`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> std::process::ExitCode {
     cli::main()
 }

@@ -89,6 +89,14 @@ impl Files for Disk {
         Ok(bytes)
     }
 
+    fn forget(&self, path: &Path) {
+        #[cfg(target_os = "linux")]
+        if let Ok(file) = fs::File::open(self.root.join(path)) {
+            // Where the file system knows no such hint, nothing is lost.
+            let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+        }
+    }
+
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
         let mut names = Vec::new();
         for entry in entries(&self.root.join(folder))? {

@@ -50,6 +50,8 @@ pub trait Files: Send + Sync + Debug {
     fn modified_micros(&self, _: &Path) -> io::Result<Option<i64>> {
         Ok(None)
     }
+    /// Nobody is going to read the file's synced bytes soon: the system need not keep them in memory. A hint.
+    fn forget(&self, _: &Path) {}
     /// Renames within one file system, replacing `to`. Survives a cut whole or not at all.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// The same where nothing is at `to`, else `AlreadyExists`: of several processes one wins.

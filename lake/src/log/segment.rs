@@ -35,6 +35,8 @@ pub(super) struct Segment {
     pub(super) bytes: u64,
     /// Events in it: what the duplicate filter's window is counted in.
     pub(super) ids: u64,
+    /// The system was told that nobody reads it any more.
+    pub(super) forgotten: bool,
     pub(super) schemas: Arc<Schemas>,
     /// First offset and first byte of each block.
     blocks: Vec<(u64, u64)>,
@@ -142,7 +144,8 @@ pub(super) fn create(files: &dyn Files, folder: &Path, first: u64) -> Result<(Se
 
 impl Segment {
     pub(super) fn new(path: PathBuf, first: u64, header_bytes: u64, schemas: Schemas) -> Self {
-        Segment { path, first, end: first, bytes: header_bytes, ids: 0, schemas: Arc::new(schemas), blocks: Vec::new() }
+        let (schemas, blocks) = (Arc::new(schemas), Vec::new());
+        Segment { path, first, end: first, bytes: header_bytes, ids: 0, forgotten: false, schemas, blocks }
     }
 
     /// Takes note of a whole commit at the end of the file.

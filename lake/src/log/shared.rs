@@ -189,7 +189,40 @@ impl Shared {
         (passed && unneeded).then(|| oldest.path.clone())
     }
 
+    /// A segment that is full and that every group has passed, once: what is retained of it is for the duplicate filter's
+    /// next start.
+    pub(super) fn forgettable(&self) -> Option<PathBuf> {
+        let mut state = self.lock();
+        let passed = state.passed.iter().map(|(_, passed)| *passed).min()?;
+        let full = state.segments.len() - 1;
+        let segment = state.segments.iter_mut().take(full).find(|s| !s.forgotten && s.end <= passed)?;
+        segment.forgotten = true;
+        Some(segment.path.clone())
+    }
+
     pub(super) fn released(&self) {
         self.lock().segments.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_segment_is_forgotten_once_when_all_have_passed_it() {
+        let segment = |first| {
+            let mut segment = Segment::new(PathBuf::from(format!("{first}")), first, 0, Vec::new());
+            segment.grow(10, 1, 10);
+            segment
+        };
+        let shared = Shared::new(vec![segment(0), segment(10)], &LogConfig::default(), &["lake", "detect"]);
+        shared.passed("lake", 20);
+        shared.passed("detect", 9);
+        assert_eq!(shared.forgettable(), None);
+        shared.passed("detect", 20);
+        assert_eq!(shared.forgettable(), Some(PathBuf::from("0")));
+        // The other is still written to.
+        assert_eq!(shared.forgettable(), None);
     }
 }

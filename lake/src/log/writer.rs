@@ -126,6 +126,9 @@ impl Writer {
             // Releasing comes again with the next commit; what it leaves behind only takes room.
             tracing::warn!(%error, "a segment could not be released");
         }
+        while let Some(path) = self.shared.forgettable() {
+            self.files.forget(&path);
+        }
         if self.shared.reserve().is_some_and(Reserve::is_spent) {
             return Err(LogError::Full("the disk is full; its reserve is used to write the tables".to_owned()));
         }
