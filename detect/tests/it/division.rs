@@ -150,9 +150,12 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
     for end in (0..handed.len()).step_by(handed.len() / 50) {
         assert!(engine.tick_with(first, time, &[handed[..end].to_vec()]).is_err(), "cut at {end}");
     }
-    assert!(engine.tick_with(second, time, &[handed.clone()]).is_err(), "its own shards from somebody else");
+    assert!(
+        engine.tick_with(second, time, std::slice::from_ref(&handed)).is_err(),
+        "its own shards from somebody else"
+    );
     let mut other = Engine::new(&Config { hash_key: [9, 9], ..config() });
-    assert_eq!(other.tick_with(first, time, &[handed.clone()]), Err(RestoreError::OtherKey));
+    assert_eq!(other.tick_with(first, time, std::slice::from_ref(&handed)), Err(RestoreError::OtherKey));
     let newer = [vec![2], handed[1..].to_vec()].concat();
     assert_eq!(engine.tick_with(first, time, &[newer]), Err(RestoreError::Version(2)));
     assert!(engine.snapshot() == before);
