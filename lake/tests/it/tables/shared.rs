@@ -132,9 +132,9 @@ async fn any_division_and_any_crash_show_each_row_once_everywhere() {
                     tokio::join!(all[0].writes(), all[1].writes());
                 }
                 6 => all[at].crash(&world).await,
-                7 => drop(again(async || all[at].lake.keep().await).await),
+                7 => _ = again(async || all[at].lake.keep().await).await,
                 8 => {
-                    let keep = async |at: usize| drop(again(async || all[at].lake.keep().await).await);
+                    let keep = async |at: usize| _ = again(async || all[at].lake.keep().await).await;
                     tokio::join!(keep(0), keep(1), all[at].writes());
                 }
                 _ => all[random.usize(0..3)].lake.refresh().await.expect("is seen"),
