@@ -144,11 +144,13 @@ impl Lake {
         Running(self)
     }
 
-    /// A table as of its newest commit.
+    /// A table as of its newest commit, which is shown from now on: one of which nobody heard that it came may be among what was
+    /// not seen, and then there is nothing left to do that would show it.
     pub(super) async fn newest(&self, index: usize) -> Result<TableState, LakeError> {
-        let mut table = lock(&self.published).tables[index].clone();
-        table.refresh().await?;
-        Ok(table)
+        let mut writer = self.writer.lock().await;
+        writer.table(index).refresh().await?;
+        self.publish(&writer);
+        Ok(writer.table(index).clone())
     }
 
     async fn compact(&self, index: usize, kept: &mut Kept) -> Result<(), LakeError> {

@@ -24,6 +24,8 @@ use super::*;
 const TRIES: usize = 10;
 /// Calls of a life from one that fails to the next, unless `MUSTER_STRIDE` says otherwise.
 const STRIDE: usize = 113;
+/// The same for what takes rows away.
+const TAKEN_STRIDE: usize = 5;
 
 fn log_of(files: &SimFiles, clock: &Clock) -> Arc<Log> {
     let log = LogConfig { segment_bytes_max: 20_000, duplicates_window: 1_000, ..LogConfig::default() };
@@ -207,6 +209,43 @@ async fn a_store_that_fails_at_any_call_loses_nothing_and_doubles_nothing() {
                 .await;
         }
     }
+}
+
+/// A commit that came although an error was answered is shown once it is tried again: then there was nothing left to
+/// do, and what had been taken away could still be seen until the next flush.
+#[tokio::test]
+async fn what_was_taken_away_is_not_shown_whatever_call_failed() {
+    let (files, clock) = (SimFiles::new(), Clock::manual(NOW));
+    let log = log_of(&files, &clock);
+    let before = InMemory::new();
+    let lake = Lake::open(Arc::new(before.clone()), log.clone(), clock.clone(), config()).await.expect("a lake");
+    for (number, age) in [(0, 31), (1, 0)] {
+        log.append(admission(number, "okta", NOW - age * DAY_MICROS)).await.expect("is acknowledged");
+        lake.flush().await.expect("is written");
+    }
+    drop(lake);
+    // Rows that are too old go, then a user; gives the calls that each took.
+    let taken_away = async |store: Arc<Failing>, what: &str| {
+        let lake = again(what, async || Lake::open(store.clone(), log.clone(), clock.clone(), config()).await).await;
+        let calls = || store.calls.load(Ordering::SeqCst);
+        let begin = calls();
+        again(what, async || lake.keep().await).await;
+        assert_eq!(store.answers(ids(&lake)).await, wanted(1..2), "{what}: too old");
+        let kept = calls();
+        again(what, async || lake.erase("acme", &[ANN.to_owned()], false).await).await;
+        let users = store.answers(column(&lake, "events", "user_id")).await.expect("a snapshot");
+        assert!(!users.contains(&ANN.to_owned()), "{what}: erased");
+        [begin..kept, kept..calls()]
+    };
+    let over = |at, fault| Failing::over(before.fork(), at, fault);
+    let [keeping, erasing] = taken_away(over(None, Fault::Refused), "no failure").await;
+    assert!(keeping.end > keeping.start + 20 && erasing.end > erasing.start + 20, "{keeping:?} {erasing:?}");
+    for fault in [Fault::Refused, Fault::Unheard] {
+        for call in keeping.clone().chain(erasing.clone()).step_by(stride(TAKEN_STRIDE)) {
+            taken_away(over(Some(call), fault), &format!("{fault:?} at call {call}")).await;
+        }
+    }
+    log.close();
 }
 
 /// Two writers of one log into one lake, and two that keep it in order, all at once: of two commits one wins, and the
