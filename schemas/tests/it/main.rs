@@ -32,7 +32,9 @@ fn a_builder_makes_the_declared_columns() {
 #[test]
 #[should_panic(expected = "required column event_id")]
 fn a_row_without_a_required_column_is_a_bug() {
-    RowBuilder::new(&event::TABLE).end_row();
+    let mut rows = RowBuilder::new(&event::TABLE);
+    rows.end_row();
+    rows.finish();
 }
 
 #[test]
