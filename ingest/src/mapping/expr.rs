@@ -134,30 +134,31 @@ pub(crate) struct Record<'a, 't> {
 
 impl<'a> Record<'a, '_> {
     /// What the first term gives that gives something.
-    // Inlined, since to copy a value that was just put together is what costs most of it.
-    #[inline(always)]
     pub(crate) fn eval(&self, terms: &'a [Term]) -> Value<'a> {
+        self.first(terms, |_, value| std::mem::take(value)).unwrap_or_default()
+    }
+
+    /// Shows the first term that gives something, and what it gives: shows it, since to copy what was put together just
+    /// now is to wait for it.
+    #[inline(always)]
+    pub(crate) fn first<R>(&self, terms: &'a [Term], f: impl FnOnce(&'a Term, &mut Value<'a>) -> R) -> Option<R> {
         for term in terms {
-            let value = self.term(term);
+            if self.has_nothing(&term.source) || !(term.when.is_empty() || self.holds(&term.when)) {
+                continue;
+            }
+            let mut found = self.source(&term.source);
+            let mut made;
+            let value = if term.functions.is_empty() {
+                &mut found
+            } else {
+                made = self.apply(&found, &term.functions);
+                &mut made
+            };
             if value.is_some() {
-                return value;
+                return Some(f(term, value));
             }
         }
-        Value::None
-    }
-
-    /// The first term that gives something, and what it gives.
-    pub(crate) fn find(&self, terms: &'a [Term]) -> Option<(&'a Term, Value<'a>)> {
-        terms.iter().map(|term| (term, self.term(term))).find(|(_, value)| value.is_some())
-    }
-
-    #[inline(always)]
-    fn term(&self, term: &'a Term) -> Value<'a> {
-        if self.has_nothing(&term.source) || !(term.when.is_empty() || self.holds(&term.when)) {
-            return Value::None;
-        }
-        let value = self.source(&term.source);
-        if term.functions.is_empty() { value } else { self.apply(value, &term.functions) }
+        None
     }
 
     /// Most paths of a mapping are not in the record: that is seen before any condition is looked at.
@@ -237,9 +238,9 @@ impl<'a> Record<'a, '_> {
     fn join(&self, parts: &'a [Term]) -> Value<'a> {
         let mut joined = String::with_capacity(JOIN_BYTES);
         for part in parts {
-            match self.term(part).as_text() {
-                Some(text) => joined.push_str(&text),
-                None => return Value::None,
+            let put = |text: Cow<'_, str>| joined.push_str(&text);
+            if self.first(std::slice::from_ref(part), |_, value| value.as_text().map_or((), put)).is_none() {
+                return Value::None;
             }
         }
         Value::Text(Cow::Owned(joined))
@@ -325,24 +326,24 @@ impl<'a> Record<'a, '_> {
     fn push(&self, value: Value<'a>, functions: &'a [Function], list: &mut Vec<Cow<'a, str>>) {
         let split = functions.iter().position(|f| matches!(f, Function::Split(_)));
         let Some(at) = split else {
-            list.extend(self.apply(value, functions).into_text());
+            list.extend(self.apply(&value, functions).into_text());
             return;
         };
         let Function::Split(separators) = &functions[at] else { return };
-        let mut put = |piece| list.extend(self.apply(Value::Text(piece), &functions[at + 1..]).into_text());
-        match self.apply(value, &functions[..at]).into_text() {
+        let mut put = |piece| list.extend(self.apply(&Value::Text(piece), &functions[at + 1..]).into_text());
+        match self.apply(&value, &functions[..at]).into_text() {
             Some(Cow::Borrowed(text)) => pieces(text, separators).for_each(|piece| put(Cow::Borrowed(piece))),
             Some(Cow::Owned(text)) => pieces(&text, separators).for_each(|piece| put(Cow::Owned(piece.to_owned()))),
             None => {}
         }
     }
 
-    fn apply(&self, value: Value<'a>, functions: &'a [Function]) -> Value<'a> {
+    fn apply(&self, value: &Value<'a>, functions: &'a [Function]) -> Value<'a> {
         match functions {
-            [] => value,
-            [only] if value.is_some() => only.apply(value, self),
-            [first, rest @ ..] if value.is_some() => self.apply(first.apply(value, self), rest),
-            _ => Value::None,
+            _ if !value.is_some() => Value::None,
+            [] => value.clone(),
+            [only] => only.apply(value, self),
+            [first, rest @ ..] => self.apply(&first.apply(value, self), rest),
         }
     }
 

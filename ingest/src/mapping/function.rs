@@ -76,7 +76,7 @@ pub(crate) const FUNCTIONS: &[(&str, usize, &str)] = &[
 ];
 
 impl Function {
-    pub(crate) fn apply<'a>(&'a self, value: Value<'a>, record: &Record<'a, '_>) -> Value<'a> {
+    pub(crate) fn apply<'a>(&'a self, value: &Value<'a>, record: &Record<'a, '_>) -> Value<'a> {
         match self {
             Function::Epoch(unit) => {
                 value.number().and_then(|n| time::from_epoch(n, *unit)).map_or(Value::None, Value::Int)
@@ -87,9 +87,7 @@ impl Function {
                 let row = value.as_text().and_then(|text| table.find(&text));
                 row.map_or(Value::None, |row| Value::Text(Cow::Borrowed(&table.rows[row][0])))
             }
-            Function::Hash => value
-                .into_text()
-                .map_or(Value::None, |text| Value::Text(Cow::Owned(keyed_hash(record.secret_key, &text)))),
+            Function::Hash => value.as_text().map_or(Value::None, |text| own(keyed_hash(record.secret_key, &text))),
             Function::Jwt(claim) => record.decoded.value(value, Form::Jwt, claim),
             Function::Base64(key) => record.decoded.value(value, Form::Base64, key),
             Function::Lower => cut(value, |text| own(text.to_lowercase())),
@@ -166,16 +164,17 @@ impl Places {
 
 /// Applies a function from text to a part of it, or to a text made of it.
 #[inline(always)]
-fn cut<'a>(value: Value<'a>, f: impl for<'t> Fn(&'t str) -> Value<'t>) -> Value<'a> {
-    match value.into_text() {
-        Some(Cow::Borrowed(text)) => f(text),
-        Some(Cow::Owned(text)) => cut_own(&text, &f),
-        None => Value::None,
+fn cut<'a>(value: &Value<'a>, f: impl for<'t> Fn(&'t str) -> Value<'t>) -> Value<'a> {
+    match value {
+        Value::Text(Cow::Borrowed(text)) => f(text),
+        made => cut_made(made, &f),
     }
 }
 
-fn cut_own<'a>(text: &str, f: &dyn for<'t> Fn(&'t str) -> Value<'t>) -> Value<'a> {
-    f(text).into_text().map_or(Value::None, |text| Value::Text(Cow::Owned(text.into_owned())))
+/// The same for a text that does not outlive the value.
+fn cut_made<'a>(value: &Value<'_>, f: &dyn for<'t> Fn(&'t str) -> Value<'t>) -> Value<'a> {
+    let text = value.as_text().and_then(|text| Some(f(&text).into_text()?.into_owned()));
+    text.map_or(Value::None, own)
 }
 
 /// A part of a text; an empty one is nothing.

@@ -36,16 +36,18 @@ pub(super) struct Required<'a> {
 
 pub(super) fn required<'a>(record: &Record<'a, '_>, columns: &'a [ColumnPlan]) -> Result<Required<'a>, Refusal> {
     let terms = |index| columns.iter().find(|c| c.index == index).map_or(&[][..], |c| &c.terms);
-    let Some((term, value)) = record.find(terms(col::time)) else {
-        return Err((Reason::NoTime, Some("time"), "the record has no time".to_owned()));
-    };
-    let time = micros(&value).ok_or_else(|| {
-        let found: String = value.as_text().unwrap_or_default().chars().take(40).collect();
-        (Reason::BadTime, Some("time"), format!("`{found}` is no time"))
-    })?;
+    let time = record.first(terms(col::time), |term, value| {
+        let time = micros(value).ok_or_else(|| {
+            let found: String = value.as_text().unwrap_or_default().chars().take(40).collect();
+            (Reason::BadTime, Some("time"), format!("`{found}` is no time"))
+        });
+        time.map(|time| (time, matches!(term.source, Source::Received)))
+    });
+    let (time, received) =
+        time.ok_or_else(|| (Reason::NoTime, Some("time"), "the record has no time".to_owned())).flatten()?;
     let action = record.eval(terms(col::action)).into_text();
     let action = action.ok_or_else(|| (Reason::NoAction, Some("action"), "the record has no action".to_owned()))?;
-    Ok(Required { time, received: matches!(term.source, Source::Received), action })
+    Ok(Required { time, received, action })
 }
 
 pub(super) fn micros(value: &Value<'_>) -> Option<i64> {
@@ -193,7 +195,17 @@ fn set(
         }
         return;
     }
-    let value = record.eval(&column.terms);
+    record.first(&column.terms, |_, value| set_value(rows, column, value, texts, clean));
+}
+
+#[inline(always)]
+fn set_value(
+    rows: &mut RowBuilder,
+    column: &ColumnPlan,
+    value: &Value<'_>,
+    texts: &mut Texts,
+    clean: &mut impl FnMut(&str) -> Option<String>,
+) {
     match column.kind {
         Kind::Str => {
             let Some(text) = value.as_text() else { return };
@@ -206,7 +218,7 @@ fn set(
             }
         }
         Kind::Time => {
-            if let Some(time) = micros(&value) {
+            if let Some(time) = micros(value) {
                 rows.time(column.index, time);
             }
         }

@@ -142,7 +142,8 @@ impl<'m> Run<'m> {
             None => self.whole(walked, slots)?,
         };
         self.event_record.extend(std::iter::repeat_n(number, events as usize));
-        self.outcomes.push(Outcome::Mapped { events });
+        // Put together in its place: copying it there would be waiting for it.
+        self.outcomes.extend(std::iter::once_with(|| Outcome::Mapped { events }));
         Ok(())
     }
 
