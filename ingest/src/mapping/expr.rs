@@ -147,15 +147,13 @@ impl<'a> Record<'a, '_> {
                 continue;
             }
             let mut found = self.source(&term.source);
-            let mut made;
-            let value = if term.functions.is_empty() {
-                &mut found
-            } else {
-                made = self.apply(&found, &term.functions);
-                &mut made
-            };
-            if value.is_some() {
-                return Some(f(term, value));
+            if !term.functions.is_empty() {
+                let mut made = self.apply(&found, &term.functions);
+                if made.is_some() {
+                    return Some(f(term, &mut made));
+                }
+            } else if found.is_some() {
+                return Some(f(term, &mut found));
             }
         }
         None
@@ -330,7 +328,10 @@ impl<'a> Record<'a, '_> {
             return;
         };
         let Function::Split(separators) = &functions[at] else { return };
-        let mut put = |piece| list.extend(self.apply(&Value::Text(piece), &functions[at + 1..]).into_text());
+        let mut put = |piece| match &functions[at + 1..] {
+            [] => list.push(piece),
+            rest => list.extend(self.apply(&Value::Text(piece), rest).into_text()),
+        };
         match self.apply(&value, &functions[..at]).into_text() {
             Some(Cow::Borrowed(text)) => pieces(text, separators).for_each(|piece| put(Cow::Borrowed(piece))),
             Some(Cow::Owned(text)) => pieces(&text, separators).for_each(|piece| put(Cow::Owned(piece.to_owned()))),
