@@ -138,8 +138,8 @@ impl<'a> Record<'a, '_> {
         self.first(terms, |_, value| std::mem::take(value)).unwrap_or_default()
     }
 
-    /// Shows the first term that gives something, and what it gives: shows it, since to copy what was put together just
-    /// now is to wait for it.
+    /// Shows the first term that gives something, and what it gives. It is not handed over: the processor copies a value in
+    /// two reads, and waits until all writes that put it together are done.
     #[inline(always)]
     pub(crate) fn first<R>(&self, terms: &'a [Term], f: impl FnOnce(&'a Term, &mut Value<'a>) -> R) -> Option<R> {
         for term in terms {

@@ -256,6 +256,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn separators_cut_as_the_standard_library_does() {
+        for text in ["a-b-c", "a--b", "--", "", "é-ü", "-a", "b-"] {
+            for at in ["-", "--", "é", "a-b-c"] {
+                let separator = Separator::new(at);
+                assert_eq!(separator.once(text), text.split_once(at), "{text} at {at}");
+                for number in 0..4 {
+                    assert_eq!(separator.part(text, number), text.split(at).nth(number), "{text} at {at}, {number}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_path_of_a_url_is_what_is_no_host_and_no_query() {
+        let cases = [
+            ("/a/b?x=https://c/d", "/a/b"),
+            ("https://h:8443/p/q#f", "/p/q"),
+            ("https://h", "/"),
+            ("/proxy/http://x/y", "/y"),
+            ("a:b/c", "a:b/c"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(url_path(text), expected);
+        }
+    }
+
+    #[test]
     fn addresses() {
         let cases = [
             ("10.0.0.1:80", "10.0.0.1"),

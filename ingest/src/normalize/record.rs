@@ -142,7 +142,7 @@ impl<'m> Run<'m> {
             None => self.whole(walked, slots)?,
         };
         self.event_record.extend(std::iter::repeat_n(number, events as usize));
-        // Put together in its place: copying it there would be waiting for it.
+        // `push` would put it together elsewhere, and copy it.
         self.outcomes.extend(std::iter::once_with(|| Outcome::Mapped { events }));
         Ok(())
     }
