@@ -61,67 +61,30 @@ const PARAMETERS: &[&str] = &["code", "sig", "key"];
 /// Parameters that are secrets wherever they stand.
 const SIGNATURES: &[&str] = &["signature", "xamzsignature"];
 
-/// Beginnings of tokens that tell their kind.
-const SHAPES: &[&str] = &[
-    "ghp_",
-    "gho_",
-    "ghs_",
-    "ghu_",
-    "ghr_",
-    "github_pat_",
-    "xox",
-    "xapp-",
-    "AIza",
-    "glpat-",
-    "sk-proj-",
-    "sk-ant-",
-    "sk_live_",
-    "rk_live_",
-    "whsec_",
-    "hvs.",
-    "hvb.",
-    "hvr.",
-    "npm_",
-    "ya29.",
-    "shpat_",
-    "ATATT3",
+/// Beginnings of secrets: of tokens that tell their kind, schemes (with a blank behind), and [`JWT`].
+///
+/// Here and in [`FRAGMENTS`] every eighth pattern is looked for at once, by the sets of what its first bytes are: what
+/// stands in one column is alike, or else of bytes so rare together that little else fits. In another order the search
+/// takes four times as long, and finds the same. Spellings in another case, behind the rest, share their twins' place.
+#[rustfmt::skip]
+const BEGINNINGS: &[&str] = &[
+    "npm_",    "gho_",  "glpat-",  "ghs_",    "sk-proj-", "sk_live_", "ATATT3", "AIza",
+    "hvb.",    "DPoP ", "ghp_",    "Basic ",  "SSWS ",    "rk_live_", "xapp-",  "github_pat_",
+    "hvs.",    "ghr_",  "Bearer ", "ghu_",    "xox",      "ya29.",    "shpat_", JWT,
+    "sk-ant-", "whsec_",
+    "hvr.", "bearer ", "BEARER ",
 ];
-const SCHEMES: &[&str] = &["Bearer ", "bearer ", "BEARER ", "Basic ", "SSWS ", "DPoP "];
-/// Parts of names, as they are written in keys and parameters. What the search costs hangs on how many beginnings of
-/// three letters there are, and how rare these are in records: a part may stand for several names.
+/// `{"` in base64.
+const JWT: &str = "eyJ";
+/// Parts of names, as they are written in keys and parameters. What the search costs hangs on how rare their beginnings
+/// are in records: a part may stand for several names. `code\\` and the like are as CEF escapes them.
+#[rustfmt::skip]
 const FRAGMENTS: &[&str] = &[
-    "oken",
-    "OKEN",
-    "ecret",
-    "ECRET",
-    "assw",
-    "ASSW",
-    "assphrase",
-    "uthorization",
-    "UTHORIZATION",
-    "ookie",
-    "OOKIE",
-    "pikey",
-    "piKey",
-    "pi_key",
-    "pi-key",
-    "pi-Key",
-    "PI_KEY",
-    "PI-KEY",
-    "vate_key",
-    "vateKey",
-    "ssertion",
-    "\"pwd",
-    "\"jwt",
-    "code=",
-    "sig=",
-    "ignature=",
-    "key=",
-    // As CEF escapes them.
-    "code\\",
-    "sig\\",
+    "sig\\",    "assw",      "pikey",  "ignature=", "oken",   "\"jwt",        "key\\",     "\"pwd",
+    "sig=",     "key=",      "pi-key", "pi_key",    "ecret",  "uthorization", "vate_key", "code=",
+    "ssertion", "assphrase", "ookie",
+    "OKEN", "ECRET", "ASSW", "UTHORIZATION", "OOKIE", "piKey", "pi-Key", "PI_KEY", "PI-KEY", "vateKey", "code\\",
     "ignature\\",
-    "key\\",
 ];
 
 /// Finds and masks secrets.
@@ -149,10 +112,9 @@ impl Masker {
         let known = |name: &&str| !FRAGMENTS.iter().any(|fragment| name.contains(fragment));
         let own = extra.iter().map(String::as_str).filter(known);
         let names: Vec<&str> = FRAGMENTS.iter().copied().chain(own).collect();
-        let values: Vec<&str> = SHAPES.iter().chain(SCHEMES).copied().chain(["eyJ"]).collect();
         Masker {
             names: Search::new(&names),
-            values: Search::new(&values),
+            values: Search::new(BEGINNINGS),
             extra: extra.iter().map(|name| plain(name)).collect(),
             not_secret: not_secret.iter().map(|name| plain(name)).collect(),
         }
@@ -241,7 +203,8 @@ impl Masker {
         let mut kept = [0; NAME_BYTES_MAX];
         let name = plain_into(name, &mut kept);
         let is = |known: &[&str]| known.iter().any(|known| name == known.as_bytes());
-        let ends = |known: &[&str]| known.iter().any(|known| name.ends_with(known.as_bytes()));
+        let last = name.last();
+        let ends = |known: &[&str]| known.iter().any(|k| k.as_bytes().last() == last && name.ends_with(k.as_bytes()));
         if self.not_secret.iter().any(|known| name == known.as_bytes()) {
             return None;
         }
@@ -295,10 +258,10 @@ impl Search {
 
 /// The secret that begins at a hit among the values.
 fn secret(bytes: &[u8], hit: Hit) -> Option<(usize, usize)> {
-    match hit.pattern {
-        shape if shape < SHAPES.len() => token(bytes, hit.start, hit.end, 12),
-        scheme if scheme < SHAPES.len() + SCHEMES.len() => scheme_value(bytes, hit.end),
-        _ => json_web_token(bytes, hit.start),
+    match BEGINNINGS[hit.pattern] {
+        JWT => json_web_token(bytes, hit.start),
+        scheme if scheme.ends_with(' ') => scheme_value(bytes, hit.end),
+        _ => token(bytes, hit.start, hit.end, 12),
     }
 }
 

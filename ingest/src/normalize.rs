@@ -57,7 +57,7 @@ pub fn normalize_joined(
     let mut builders = scratch.builders.take().unwrap_or_else(Builders::new);
     let mut parse = scratch.parse.take().unwrap_or_default();
     let bytes = piece.records.iter().map(|span| span.end - span.start).sum();
-    builders.events.reserve(event::col::raw, piece.records.len(), bytes);
+    builders.events.reserve(piece.records.len(), (event::col::raw, bytes));
     let mut run = Run {
         mapping,
         context,
@@ -68,8 +68,8 @@ pub fn normalize_joined(
         scratch: &mut scratch,
         builders,
         first,
-        event_record: Vec::new(),
-        outcomes: Vec::new(),
+        event_record: Vec::with_capacity(piece.records.len()),
+        outcomes: Vec::with_capacity(piece.records.len()),
         masked: 0,
     };
     for span in &piece.records {
@@ -255,6 +255,7 @@ impl Run<'_> {
             }
         }
         ledger.noise_rules = rules.iter().map(|(rule, count)| format!("{rule}={count}")).collect();
+        self.same_in_all();
         let builders = &mut self.builders;
         let events = (builders.events.rows() > 0).then(|| builders.events.finish());
         let quarantine = (builders.quarantine.rows() > 0).then(|| builders.quarantine.finish());

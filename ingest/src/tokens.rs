@@ -137,6 +137,10 @@ impl Tokens {
 
     /// What was said of a token, for a record received at `now` that names `agent` (empty: it names none).
     pub(crate) fn recall(&self, token: Token<'_>, agent: &str, now: i64) -> Recalled {
+        // Where no record says what was issued, there is nothing to look for.
+        if self.memory().entries.is_empty() {
+            return Recalled::Nothing;
+        }
         let keys = self.keys(token);
         let mut memory = self.memory();
         let Memory { entries, counts, .. } = &mut *memory;

@@ -5,19 +5,20 @@
 
 use simd_json::{Buffers, INPUT_PADDING, Node, StaticNode, Tape};
 
+use crate::mapping::function::Places;
 use crate::mapping::path::Step;
 use crate::mapping::trie::{NodeId, ROOT, Slot, Trie};
 use crate::raw::value_end;
 
 /// What the walk found for a path.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Found {
     #[default]
     Nothing,
     /// Index on the tape.
     Tape(u32),
-    /// A value of nested JSON, copied.
-    Text(String),
+    /// A value of nested JSON, copied: index among the texts.
+    Text(u32),
     /// The field is there and holds nothing: `[]`, `{}`, and in nested JSON `null`.
     Empty,
 }
@@ -28,12 +29,14 @@ pub(crate) struct Slots {
     pub(crate) first: Vec<Found>,
     /// Further values of paths that pick several elements.
     pub(crate) more: Vec<(Slot, Found)>,
+    pub(crate) texts: Vec<String>,
     touched: Vec<Slot>,
     /// The node and place of the array or object whose elements become events.
     pub(crate) exploded: Option<(NodeId, usize)>,
     /// Where the array stands whose elements go with the exploded ones.
     pub(crate) beside: Option<usize>,
     spare: Spare,
+    pub(crate) places: Places,
 }
 
 /// What parsing nested JSON needs, kept.
@@ -76,6 +79,7 @@ impl Slots {
             self.first[slot as usize] = Found::Nothing;
         }
         self.more.clear();
+        self.texts.clear();
         self.exploded = None;
         self.beside = None;
     }
@@ -97,8 +101,8 @@ impl Slots {
     }
 
     /// What was found so far, for [`undo`](Self::undo).
-    pub(crate) fn mark(&self) -> (usize, usize) {
-        (self.touched.len(), self.more.len())
+    pub(crate) fn mark(&self) -> [usize; 3] {
+        [self.touched.len(), self.more.len(), self.texts.len()]
     }
 
     /// Walks one element of the array of `node`; `explode` is left for the caller.
@@ -122,14 +126,16 @@ impl Slots {
 
     /// Puts a text that stands in no value: the key of an entry.
     pub(crate) fn put_text(&mut self, slot: Slot, text: &str) {
-        self.put(slot, Found::Text(text.to_owned()));
+        self.put(slot, Found::Text(self.texts.len() as u32));
+        self.texts.push(text.to_owned());
     }
 
-    pub(crate) fn undo(&mut self, mark: (usize, usize)) {
-        for slot in self.touched.drain(mark.0..) {
+    pub(crate) fn undo(&mut self, [touched, more, texts]: [usize; 3]) {
+        for slot in self.touched.drain(touched..) {
             self.first[slot as usize] = Found::Nothing;
         }
-        self.more.truncate(mark.1);
+        self.more.truncate(more);
+        self.texts.truncate(texts);
     }
 
     fn object(&mut self, place: &Place<'_, '_>, at: usize, node: u32) {
@@ -147,8 +153,8 @@ impl Slots {
     }
 
     fn value(&mut self, place: &Place<'_, '_>, at: usize, node: u32) {
-        let holds_elements = matches!(place.tape[at], Node::Array { .. } | Node::Object { .. });
-        if holds_elements && place.nested == 0 && (place.beside == Some(node) || place.explode.contains(&node)) {
+        let is_left = place.nested == 0 && (place.beside == Some(node) || place.explode.contains(&node));
+        if is_left && matches!(place.tape[at], Node::Array { .. } | Node::Object { .. }) {
             if place.beside == Some(node) {
                 self.beside = Some(at);
             } else if self.exploded.is_none() {
@@ -217,12 +223,12 @@ impl Slots {
 
     fn copied(&mut self, tape: &[Node<'_>], at: usize, slot: Slot) {
         match tape[at] {
-            Node::String(text) => self.put(slot, Found::Text(text.to_owned())),
+            Node::String(text) => self.put_text(slot, text),
             Node::Static(StaticNode::Null) | Node::Object { len: 0, .. } | Node::Array { len: 0, .. } => {
                 self.put(slot, Found::Empty);
             }
             Node::Object { .. } => {}
-            Node::Static(value) => self.put(slot, Found::Text(value.to_string())),
+            Node::Static(value) => self.put_text(slot, &value.to_string()),
             Node::Array { len, .. } => {
                 let mut at = at + 1;
                 for _ in 0..len {
@@ -235,9 +241,10 @@ impl Slots {
         }
     }
 
+    #[inline]
     fn put(&mut self, slot: Slot, found: Found) {
         let first = &mut self.first[slot as usize];
-        match (&first, &found) {
+        match (*first, found) {
             (Found::Nothing | Found::Empty, _) => {
                 *first = found;
                 self.touched.push(slot);

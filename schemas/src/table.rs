@@ -225,7 +225,8 @@ impl Slot {
 }
 
 /// Fills a table's columns a row at a time, by column index. A column is set at most once a row; what is not set when
-/// the row ends is null. Setting a column of another kind, or ending a row without a required column, is a bug and panics.
+/// the row ends is null. Setting a column of another kind, or ending a row without a required column, is a bug and panics,
+/// the latter when the batch is finished.
 pub struct RowBuilder {
     table: &'static Table,
     schema: SchemaRef,
@@ -233,9 +234,10 @@ pub struct RowBuilder {
     /// Rows that each column has. Most columns of a row are null: a column catches up when it gets a value, so that
     /// ending a row costs the same whatever the number of columns.
     filled: Vec<usize>,
-    set: u128,
-    required: u128,
     rows: usize,
+    /// Bytes of each column's texts in the batch before, and its rows.
+    text_bytes: Vec<usize>,
+    rows_before: usize,
 }
 
 macro_rules! setter {
@@ -249,15 +251,24 @@ macro_rules! setter {
             }
         }
     };
+    ($name:ident, all $slot:ident, $type:ty) => {
+        /// Gives this value to all rows since the column's last one.
+        pub fn $name(&mut self, column: usize, value: $type) {
+            let rows = self.rows - std::mem::replace(&mut self.filled[column], self.rows);
+            match &mut self.slots[column] {
+                Slot::$slot(builder) => builder.append_value_n(value, rows),
+                _ => panic!("column {} is not {}", self.table.columns[column].name, stringify!($slot)),
+            }
+        }
+    };
 }
 
 impl RowBuilder {
     pub fn new(table: &'static Table) -> Self {
-        assert!(table.columns.len() <= 128, "the set of filled columns is a u128");
-        let required = table.columns.iter().enumerate().filter(|(_, c)| c.required).fold(0, |set, (i, _)| set | 1 << i);
         let slots = table.columns.iter().map(|c| Slot::new(c.kind)).collect();
-        let filled = vec![0; table.columns.len()];
-        RowBuilder { table, schema: table.schema(), slots, filled, set: 0, required, rows: 0 }
+        let none = vec![0; table.columns.len()];
+        let (filled, text_bytes) = (none.clone(), none);
+        RowBuilder { table, schema: table.schema(), slots, filled, rows: 0, text_bytes, rows_before: 0 }
     }
 
     /// Rows ended since the last [`finish`](Self::finish).
@@ -265,28 +276,42 @@ impl RowBuilder {
         self.rows
     }
 
-    /// Makes room for the texts of a large column, while there are no rows yet.
-    pub fn reserve(&mut self, column: usize, rows: usize, bytes: usize) {
-        if let (0, Slot::Str(builder)) = (self.rows, &mut self.slots[column]) {
-            *builder = StringBuilder::with_capacity(rows, bytes);
+    /// Makes room for texts as long as those of the batch before, while there are no rows yet; of one column it is known
+    /// how many bytes there will be.
+    pub fn reserve(&mut self, rows: usize, (column, bytes): (usize, usize)) {
+        if self.rows > 0 {
+            return;
+        }
+        for (i, slot) in self.slots.iter_mut().enumerate() {
+            let before = self.text_bytes[i] * rows / self.rows_before.max(1);
+            let room = if i == column { bytes } else { before + before / 8 };
+            if let (1.., Slot::Str(builder)) = (room, slot) {
+                *builder = StringBuilder::with_capacity(rows, room);
+            }
         }
     }
 
     /// Whether the row under construction has a value in `column`.
     #[inline]
     pub fn is_set(&self, column: usize) -> bool {
-        self.set >> column & 1 == 1
+        self.filled[column] > self.rows
     }
 
     #[inline]
     fn mark(&mut self, column: usize) {
-        assert!(!self.is_set(column), "column {} is set twice in one row", self.table.columns[column].name);
-        self.set |= 1 << column;
-        let behind = self.rows - self.filled[column];
-        if behind > 0 {
-            self.slots[column].append_nulls(behind);
+        let filled = std::mem::replace(&mut self.filled[column], self.rows + 1);
+        if filled != self.rows {
+            self.catch_up(column, filled);
         }
-        self.filled[column] = self.rows + 1;
+    }
+
+    /// Makes null the rows that ended without a value.
+    #[inline(never)]
+    fn catch_up(&mut self, column: usize, filled: usize) {
+        let Column { name, required, .. } = self.table.columns[column];
+        assert!(filled <= self.rows, "column {name} is set twice in one row");
+        assert!(!required, "required column {name} of {} is not set", self.table.name);
+        self.slots[column].append_nulls(self.rows - filled);
     }
 
     setter!(str, Str, &str);
@@ -297,6 +322,10 @@ impl RowBuilder {
     setter!(i64, I64, i64);
     setter!(f64, F64, f64);
     setter!(bytes, Bytes, &[u8]);
+    setter!(all_str, all Str, &str);
+    setter!(all_time, all Time, i64);
+    setter!(all_i32, all I32, i32);
+    setter!(all_i64, all I64, i64);
 
     pub fn strs<S: AsRef<str>>(&mut self, column: usize, values: impl IntoIterator<Item = S>) {
         self.mark(column);
@@ -326,23 +355,24 @@ impl RowBuilder {
     }
 
     /// Ends the row: what was not set becomes null.
+    #[inline]
     pub fn end_row(&mut self) {
-        let missing = self.required & !self.set;
-        if missing != 0 {
-            let column = self.table.columns[missing.trailing_zeros() as usize].name;
-            panic!("required column {column} of {} is not set", self.table.name);
-        }
-        self.set = 0;
         self.rows += 1;
     }
 
     /// The rows so far as a batch; the builder is empty afterwards and keeps its columns.
     pub fn finish(&mut self) -> RecordBatch {
-        assert!(self.set == 0, "a row of {} is not ended", self.table.name);
-        for (slot, filled) in self.slots.iter_mut().zip(&mut self.filled) {
-            slot.append_nulls(self.rows - std::mem::take(filled));
+        for column in 0..self.slots.len() {
+            assert!(!self.is_set(column), "a row of {} is not ended", self.table.name);
+            let filled = std::mem::take(&mut self.filled[column]);
+            if filled < self.rows {
+                self.catch_up(column, filled);
+            }
+            if let Slot::Str(builder) = &self.slots[column] {
+                self.text_bytes[column] = builder.values_slice().len();
+            }
         }
-        self.rows = 0;
+        self.rows_before = std::mem::take(&mut self.rows);
         let arrays = self.slots.iter_mut().map(Slot::finish).collect();
         RecordBatch::try_new(self.schema.clone(), arrays).expect("builders make the declared columns")
     }

@@ -8,8 +8,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{MappingError, nearest};
-use super::expr::{ABSENT_BYTES_MAX, Condition, Source, Subject, Table, Term, Test};
-use super::function::{FUNCTIONS, Function};
+use super::expr::{ABSENT_BYTES_MAX, Absent, Condition, Source, Subject, Table, Term, Test};
+use super::function::{FUNCTIONS, Function, Separator};
 use super::path;
 use super::path::Step;
 use super::trie::{NodeId, Slot, Trie};
@@ -275,13 +275,13 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn absent(&mut self, value: Option<&Node<'_>>) -> Vec<String> {
-        let Some(value) = value else { return ["", "-", "null"].map(str::to_owned).to_vec() };
+    fn absent(&mut self, value: Option<&Node<'_>>) -> Absent {
+        let Some(value) = value else { return Absent::new(["", "-", "null"].map(str::to_owned).to_vec()) };
         let texts = self.strings(value, "absent");
         if texts.iter().any(|text| text.len() > ABSENT_BYTES_MAX) {
             self.error(value.span().start, "absent", format!("a text has more than {ABSENT_BYTES_MAX} bytes"));
         }
-        texts
+        Absent::new(texts)
     }
 
     fn masker(&mut self, root: &DeTable<'_>) -> Masker {
@@ -677,10 +677,12 @@ impl<'a> Compiler<'a> {
             }),
             "ip" => Function::Ip,
             "ip_only" => Function::IpOnly,
-            "before" => Function::Before(first),
-            "after" => Function::After(first),
+            "before" => Function::Before(Separator::new(&first)),
+            "after" => Function::After(Separator::new(&first)),
             "last" => Function::Last(first),
-            "part" => Function::Part(first, words[1].parse().map_err(|_| "the second argument is a number")?),
+            "part" => {
+                Function::Part(Separator::new(&first), words[1].parse().map_err(|_| "the second argument is a number")?)
+            }
             "split" => Function::Split(first.chars().collect()),
             "strip_prefix" => Function::StripPrefix(first),
             "strip_suffix" => Function::StripSuffix(first),

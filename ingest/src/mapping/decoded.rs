@@ -27,8 +27,8 @@ const KNOWN_MAX: usize = 8;
 
 impl Decoded {
     /// The value at `path` in what a text holds.
-    pub(crate) fn value<'a>(&self, value: Value<'_>, form: Form, path: &[String]) -> Value<'a> {
-        let json = value.into_text().and_then(|text| self.json(&text, form));
+    pub(crate) fn value<'a>(&self, value: &Value<'_>, form: Form, path: &[String]) -> Value<'a> {
+        let json = value.as_text().and_then(|text| self.json(&text, form));
         let found = json.as_deref().and_then(|json| path.iter().try_fold(json, |at, key| at.get(key.as_str())));
         found.map_or(Value::None, scalar)
     }
@@ -90,7 +90,7 @@ mod tests {
         let text = "eyJhIjp7ImIiOiJjIn0sIm4iOjd9";
         let value = |form, path: &str| {
             let path: Vec<String> = path.split('.').map(str::to_owned).collect();
-            decoded.value(Value::Text(Cow::Borrowed(text)), form, &path)
+            decoded.value(&Value::Text(Cow::Borrowed(text)), form, &path)
         };
         assert_eq!(value(Form::Base64, "a.b"), Value::Text(Cow::Borrowed("c")));
         assert_eq!(value(Form::Base64, "n"), Value::Int(7));

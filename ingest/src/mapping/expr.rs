@@ -8,7 +8,7 @@ use schemas::glob::like;
 use simd_json::{Node, StaticNode};
 
 use super::decoded::Decoded;
-use super::function::Function;
+use super::function::{Function, pieces};
 use super::trie::Slot;
 use crate::walk::{Found, Slots, size};
 
@@ -99,6 +99,25 @@ impl Table {
     }
 }
 
+/// Texts by which the vendor says that there is nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Absent {
+    texts: Vec<String>,
+    /// Most texts are longer than all of them.
+    bytes_max: usize,
+}
+
+impl Absent {
+    pub(crate) fn new(texts: Vec<String>) -> Absent {
+        Absent { bytes_max: texts.iter().map(String::len).max().unwrap_or(0), texts }
+    }
+
+    #[inline(always)]
+    fn has(&self, text: &str) -> bool {
+        text.len() <= self.bytes_max && self.texts.iter().any(|absent| absent == text)
+    }
+}
+
 /// A walked record, and what terms need besides it.
 pub(crate) struct Record<'a, 't> {
     pub(crate) tape: &'a [Node<'t>],
@@ -107,8 +126,7 @@ pub(crate) struct Record<'a, 't> {
     pub(crate) format: &'a str,
     pub(crate) received_at: i64,
     pub(crate) decoded: &'a Decoded,
-    /// Texts by which the vendor says that there is nothing.
-    pub(crate) absent: &'a [String],
+    pub(crate) absent: &'a Absent,
     pub(crate) tables: &'a [Table],
     pub(crate) regexes: &'a [Regex],
     pub(crate) secret_key: &'a [u8; 32],
@@ -117,21 +135,28 @@ pub(crate) struct Record<'a, 't> {
 impl<'a> Record<'a, '_> {
     /// What the first term gives that gives something.
     pub(crate) fn eval(&self, terms: &'a [Term]) -> Value<'a> {
-        self.find(terms).map_or(Value::None, |(_, value)| value)
+        self.first(terms, |_, value| std::mem::take(value)).unwrap_or_default()
     }
 
-    /// The first term that gives something, and what it gives.
-    #[inline]
-    pub(crate) fn find(&self, terms: &'a [Term]) -> Option<(&'a Term, Value<'a>)> {
-        terms.iter().map(|term| (term, self.term(term))).find(|(_, value)| value.is_some())
-    }
-
-    fn term(&self, term: &'a Term) -> Value<'a> {
-        if self.has_nothing(&term.source) || !self.holds(&term.when) {
-            return Value::None;
+    /// Shows the first term that gives something, and what it gives. It is not handed over: the processor copies a value in
+    /// two reads, and waits until all writes that put it together are done.
+    #[inline(always)]
+    pub(crate) fn first<R>(&self, terms: &'a [Term], f: impl FnOnce(&'a Term, &mut Value<'a>) -> R) -> Option<R> {
+        for term in terms {
+            if self.has_nothing(&term.source) || !(term.when.is_empty() || self.holds(&term.when)) {
+                continue;
+            }
+            let mut found = self.source(&term.source);
+            if !term.functions.is_empty() {
+                let mut made = self.apply(&found, &term.functions);
+                if made.is_some() {
+                    return Some(f(term, &mut made));
+                }
+            } else if found.is_some() {
+                return Some(f(term, &mut found));
+            }
         }
-        let value = self.source(&term.source);
-        if term.functions.is_empty() { value } else { self.apply(value, &term.functions) }
+        None
     }
 
     /// Most paths of a mapping are not in the record: that is seen before any condition is looked at.
@@ -147,6 +172,7 @@ impl<'a> Record<'a, '_> {
         terms.iter().all(|term| self.has_nothing(&term.source))
     }
 
+    #[inline]
     pub(crate) fn holds(&self, conditions: &[Condition]) -> bool {
         conditions.iter().all(|c| self.condition(c))
     }
@@ -168,12 +194,12 @@ impl<'a> Record<'a, '_> {
     }
 
     /// Whether any text of a value fits: of a list each element.
-    fn any(&self, found: &'a Found, fits: &impl Fn(&str) -> bool) -> bool {
+    fn any(&self, found: Found, fits: &impl Fn(&str) -> bool) -> bool {
         let one = |value: Value<'a>| value.as_text().is_some_and(|text| fits(&text));
         match found {
-            Found::Tape(at) => match self.tape[*at as usize] {
-                Node::Array { len, .. } => self.elements(*at as usize, len).any(one),
-                _ => one(self.node(*at as usize)),
+            Found::Tape(at) => match self.tape[at as usize] {
+                Node::Array { len, .. } => self.elements(at as usize, len).any(one),
+                _ => one(self.node(at as usize)),
             },
             found => one(self.scalar(found)),
         }
@@ -182,68 +208,67 @@ impl<'a> Record<'a, '_> {
     fn present(&self, slot: Slot) -> bool {
         self.values(slot).any(|found| match found {
             Found::Nothing | Found::Empty => false,
-            Found::Text(text) => !self.is_absent(text),
-            Found::Tape(at) => match &self.tape[*at as usize] {
-                Node::String(text) => !self.is_absent(text),
+            Found::Text(text) => !self.absent.has(&self.slots.texts[text as usize]),
+            Found::Tape(at) => match &self.tape[at as usize] {
+                Node::String(text) => !self.absent.has(text),
                 Node::Static(value) => *value != StaticNode::Null,
                 Node::Object { .. } | Node::Array { .. } => true,
             },
         })
     }
 
-    fn is_absent(&self, text: &str) -> bool {
-        text.len() <= ABSENT_BYTES_MAX && self.absent.iter().any(|a| a == text)
+    fn values(&self, slot: Slot) -> impl Iterator<Item = Found> + use<'a> {
+        let more = self.slots.more.iter().filter(move |(s, _)| *s == slot).map(|(_, found)| *found);
+        std::iter::once(self.slots.first[slot as usize]).chain(more)
     }
 
-    fn values(&self, slot: Slot) -> impl Iterator<Item = &'a Found> + use<'a> {
-        let more = self.slots.more.iter().filter(move |(s, _)| *s == slot).map(|(_, found)| found);
-        std::iter::once(&self.slots.first[slot as usize]).chain(more)
-    }
-
+    #[inline(always)]
     fn source(&self, source: &'a Source) -> Value<'a> {
         match source {
             Source::Slot(slot) => self.slot(*slot),
             Source::Literal(text) => Value::Text(Cow::Borrowed(text)),
             Source::Format => Value::Text(Cow::Borrowed(self.format)),
             Source::Received => Value::Int(self.received_at),
-            Source::Join(parts) => {
-                let mut joined = String::new();
-                for part in parts {
-                    match self.term(part).as_text() {
-                        Some(text) => joined.push_str(&text),
-                        None => return Value::None,
-                    }
-                }
-                Value::Text(Cow::Owned(joined))
+            Source::Join(parts) => self.join(parts),
+        }
+    }
+
+    fn join(&self, parts: &'a [Term]) -> Value<'a> {
+        let mut joined = String::with_capacity(JOIN_BYTES);
+        for part in parts {
+            let put = |text: Cow<'_, str>| joined.push_str(&text);
+            if self.first(std::slice::from_ref(part), |_, value| value.as_text().map_or((), put)).is_none() {
+                return Value::None;
             }
         }
+        Value::Text(Cow::Owned(joined))
     }
 
     /// The first value of a slot that is one.
+    #[inline(always)]
     pub(crate) fn slot(&self, slot: Slot) -> Value<'a> {
-        match &self.slots.first[slot as usize] {
-            Found::Nothing | Found::Empty => Value::None,
-            first => match self.scalar(first) {
-                Value::None if !self.slots.more.is_empty() => {
-                    self.values(slot).map(|f| self.scalar(f)).find(Value::is_some).unwrap_or_default()
-                }
-                value => value,
-            },
-        }
+        if self.slots.more.is_empty() { self.scalar(self.slots.first[slot as usize]) } else { self.first_value(slot) }
     }
 
-    fn scalar(&self, found: &'a Found) -> Value<'a> {
+    fn first_value(&self, slot: Slot) -> Value<'a> {
+        self.values(slot).map(|found| self.scalar(found)).find(Value::is_some).unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn scalar(&self, found: Found) -> Value<'a> {
         match found {
             Found::Nothing | Found::Empty => Value::None,
-            Found::Text(text) => self.text(text),
-            Found::Tape(at) => self.node(*at as usize),
+            Found::Text(text) => self.text(&self.slots.texts[text as usize]),
+            Found::Tape(at) => self.node(at as usize),
         }
     }
 
+    #[inline(always)]
     fn text(&self, text: &'a str) -> Value<'a> {
-        if self.is_absent(text) { Value::None } else { Value::Text(Cow::Borrowed(text)) }
+        if self.absent.has(text) { Value::None } else { Value::Text(Cow::Borrowed(text)) }
     }
 
+    #[inline(always)]
     fn node(&self, at: usize) -> Value<'a> {
         match self.tape[at] {
             Node::String(text) => self.text(text),
@@ -252,8 +277,12 @@ impl<'a> Record<'a, '_> {
             Node::Static(StaticNode::I64(value)) => Value::Int(value),
             Node::Static(StaticNode::U64(value)) => i64::try_from(value).map_or(Value::Float(value as f64), Value::Int),
             Node::Static(StaticNode::F64(value)) => Value::Float(value),
-            Node::Array { len, .. } => self.elements(at, len).find(Value::is_some).unwrap_or_default(),
+            Node::Array { len, .. } => self.first_of(at, len),
         }
+    }
+
+    fn first_of(&self, at: usize, len: usize) -> Value<'a> {
+        self.elements(at, len).find(Value::is_some).unwrap_or_default()
     }
 
     /// The scalar elements of an array.
@@ -276,11 +305,11 @@ impl<'a> Record<'a, '_> {
             };
             for found in self.values(slot) {
                 match found {
-                    Found::Tape(at) => match self.tape[*at as usize] {
+                    Found::Tape(at) => match self.tape[at as usize] {
                         Node::Array { len, .. } => {
-                            self.elements(*at as usize, len).for_each(|v| self.push(v, &term.functions, &mut list));
+                            self.elements(at as usize, len).for_each(|v| self.push(v, &term.functions, &mut list));
                         }
-                        _ => self.push(self.node(*at as usize), &term.functions, &mut list),
+                        _ => self.push(self.node(at as usize), &term.functions, &mut list),
                     },
                     found => self.push(self.scalar(found), &term.functions, &mut list),
                 }
@@ -295,26 +324,28 @@ impl<'a> Record<'a, '_> {
     fn push(&self, value: Value<'a>, functions: &'a [Function], list: &mut Vec<Cow<'a, str>>) {
         let split = functions.iter().position(|f| matches!(f, Function::Split(_)));
         let Some(at) = split else {
-            list.extend(self.apply(value, functions).into_text());
+            list.extend(self.apply(&value, functions).into_text());
             return;
         };
         let Function::Split(separators) = &functions[at] else { return };
-        let Some(text) = self.apply(value, &functions[..at]).into_text() else { return };
-        for piece in text.split(|c: char| separators.contains(&c)).map(str::trim).filter(|p| !p.is_empty()) {
-            let piece = self.apply(Value::Text(Cow::Owned(piece.to_owned())), &functions[at + 1..]);
-            list.extend(piece.into_text());
+        let mut put = |piece| match &functions[at + 1..] {
+            [] => list.push(piece),
+            rest => list.extend(self.apply(&Value::Text(piece), rest).into_text()),
+        };
+        match self.apply(&value, &functions[..at]).into_text() {
+            Some(Cow::Borrowed(text)) => pieces(text, separators).for_each(|piece| put(Cow::Borrowed(piece))),
+            Some(Cow::Owned(text)) => pieces(&text, separators).for_each(|piece| put(Cow::Owned(piece.to_owned()))),
+            None => {}
         }
     }
 
-    fn apply(&self, value: Value<'a>, functions: &'a [Function]) -> Value<'a> {
-        let mut value = value;
-        for function in functions {
-            if !value.is_some() {
-                break;
-            }
-            value = function.apply(value, self);
+    fn apply(&self, value: &Value<'a>, functions: &'a [Function]) -> Value<'a> {
+        match functions {
+            _ if !value.is_some() => Value::None,
+            [] => value.clone(),
+            [only] => only.apply(value, self),
+            [first, rest @ ..] => self.apply(&first.apply(value, self), rest),
         }
-        value
     }
 
     /// Where on the tape the object or array of a slot stands.
@@ -326,6 +357,8 @@ impl<'a> Record<'a, '_> {
     }
 }
 
+/// Most joined texts are no longer.
+const JOIN_BYTES: usize = 64;
 /// Longer texts are never one of those that say that there is nothing.
 pub(crate) const ABSENT_BYTES_MAX: usize = 40;
 
@@ -346,6 +379,7 @@ impl<'a> Value<'a> {
         !matches!(self, Value::None)
     }
 
+    #[inline(always)]
     pub(crate) fn as_text(&self) -> Option<Cow<'_, str>> {
         match self {
             Value::None => None,
@@ -356,10 +390,14 @@ impl<'a> Value<'a> {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn into_text(self) -> Option<Cow<'a, str>> {
         match self {
+            Value::None => None,
             Value::Text(text) => Some(text),
-            other => other.as_text().map(|text| Cow::Owned(text.into_owned())),
+            Value::Int(value) => Some(Cow::Owned(value.to_string())),
+            Value::Float(value) => Some(Cow::Owned(value.to_string())),
+            Value::Bool(value) => Some(Cow::Borrowed(if value { "true" } else { "false" })),
         }
     }
 

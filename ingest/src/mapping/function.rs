@@ -1,7 +1,12 @@
 //! The small functions a mapping may apply to a value: `path | name argument …`.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::net::IpAddr;
+
+use memchr::memmem::Finder;
+use memchr::{memchr, memchr_iter, memchr2, memrchr};
+use regex::{CaptureLocations, Regex};
 
 use super::decoded::Form;
 use super::expr::{Record, Value};
@@ -15,10 +20,10 @@ pub(crate) enum Function {
     Ip,
     /// As `ip`, and nothing where it is no address.
     IpOnly,
-    Before(String),
-    After(String),
+    Before(Separator),
+    After(Separator),
     Last(String),
-    Part(String, usize),
+    Part(Separator, usize),
     Split(Vec<char>),
     StripPrefix(String),
     StripSuffix(String),
@@ -71,7 +76,7 @@ pub(crate) const FUNCTIONS: &[(&str, usize, &str)] = &[
 ];
 
 impl Function {
-    pub(crate) fn apply<'a>(&'a self, value: Value<'a>, record: &Record<'a, '_>) -> Value<'a> {
+    pub(crate) fn apply<'a>(&'a self, value: &Value<'a>, record: &Record<'a, '_>) -> Value<'a> {
         match self {
             Function::Epoch(unit) => {
                 value.number().and_then(|n| time::from_epoch(n, *unit)).map_or(Value::None, Value::Int)
@@ -82,53 +87,104 @@ impl Function {
                 let row = value.as_text().and_then(|text| table.find(&text));
                 row.map_or(Value::None, |row| Value::Text(Cow::Borrowed(&table.rows[row][0])))
             }
-            Function::Hash => value
-                .into_text()
-                .map_or(Value::None, |text| Value::Text(Cow::Owned(keyed_hash(record.secret_key, &text)))),
+            Function::Hash => value.as_text().map_or(Value::None, |text| own(keyed_hash(record.secret_key, &text))),
             Function::Jwt(claim) => record.decoded.value(value, Form::Jwt, claim),
             Function::Base64(key) => record.decoded.value(value, Form::Base64, key),
-            Function::Lower => cut(value, |text| Some(Cow::Owned(text.to_lowercase()))),
-            Function::Upper => cut(value, |text| Some(Cow::Owned(text.to_uppercase()))),
-            Function::Replace(from, to) => cut(value, |text| Some(Cow::Owned(text.replace(from.as_str(), to)))),
-            Function::Pad(width) => cut(value, |text| Some(Cow::Owned(format!("{text:0>width$}")))),
-            Function::Route => cut(value, |text| Some(route(text))),
-            Function::Ip => cut(value, |text| Some(Cow::Borrowed(address(text)))),
+            Function::Lower => cut(value, |text| own(text.to_lowercase())),
+            Function::Upper => cut(value, |text| own(text.to_uppercase())),
+            Function::Replace(from, to) => cut(value, |text| own(text.replace(from.as_str(), to))),
+            Function::Pad(width) => cut(value, |text| own(format!("{text:0>width$}"))),
+            Function::Route => cut(value, route),
+            Function::Ip => cut(value, |text| part(address(text))),
             Function::IpOnly => {
-                cut(value, |text| Some(address(text)).filter(|a| a.parse::<IpAddr>().is_ok()).map(Cow::Borrowed))
+                let is_one = |text: &&str| text.parse::<IpAddr>().is_ok();
+                cut(value, |text| part(Some(address(text)).filter(is_one).unwrap_or_default()))
             }
-            Function::Before(at) => {
-                cut(value, |text| Some(text.split(at.as_str()).next().unwrap_or(text).trim().into()))
-            }
-            Function::After(at) => cut(value, |text| text.split_once(at.as_str()).map(|(_, after)| after.into())),
-            Function::Last(at) => cut(value, |text| text.rsplit(at.as_str()).next().map(Cow::Borrowed)),
-            Function::Part(at, n) => cut(value, |text| text.split(at.as_str()).nth(*n).map(Cow::Borrowed)),
-            Function::Split(at) => cut(value, |text| {
-                text.split(|c: char| at.contains(&c)).map(str::trim).find(|p| !p.is_empty()).map(Cow::Borrowed)
-            }),
+            Function::Before(at) => cut(value, |text| part(at.once(text).map_or(text, |(before, _)| before).trim())),
+            Function::After(at) => cut(value, |text| part(at.once(text).map_or("", |(_, after)| after))),
+            Function::Last(at) => cut(value, |text| part(text.rsplit(at.as_str()).next().unwrap_or_default())),
+            Function::Part(at, n) => cut(value, |text| part(at.part(text, *n).unwrap_or_default())),
+            Function::Split(at) => cut(value, |text| part(pieces(text, at).next().unwrap_or_default())),
             Function::StripPrefix(prefix) => {
-                cut(value, |text| Some(text.strip_prefix(prefix.as_str()).unwrap_or(text).into()))
+                cut(value, |text| part(text.strip_prefix(prefix.as_str()).unwrap_or(text)))
             }
             Function::StripSuffix(suffix) => {
-                cut(value, |text| Some(text.strip_suffix(suffix.as_str()).unwrap_or(text).into()))
+                cut(value, |text| part(text.strip_suffix(suffix.as_str()).unwrap_or(text)))
             }
-            Function::UrlPath => cut(value, |text| Some(Cow::Borrowed(url_path(text)))),
-            Function::Capture(regex) => {
-                let regex = &record.regexes[*regex];
-                cut(value, |text| regex.captures(text).and_then(|c| c.get(1)).map(|m| Cow::Borrowed(m.as_str())))
-            }
+            Function::UrlPath => cut(value, |text| part(url_path(text))),
+            Function::Capture(regex) => cut(value, |text| {
+                let found = record.slots.places.first(record.regexes, *regex, text);
+                part(found.map_or("", |(start, end)| &text[start..end]))
+            }),
         }
     }
 }
 
-/// Applies a function from text to a part of it; an empty result is nothing.
-fn cut<'a>(value: Value<'a>, f: impl for<'t> Fn(&'t str) -> Option<Cow<'t, str>>) -> Value<'a> {
-    match value.into_text() {
-        Some(Cow::Borrowed(text)) => f(text).filter(|t| !t.is_empty()).map_or(Value::None, Value::Text),
-        Some(Cow::Owned(text)) => {
-            f(&text).filter(|t| !t.is_empty()).map_or(Value::None, |t| Value::Text(Cow::Owned(t.into_owned())))
-        }
-        None => Value::None,
+/// A text that separates others, prepared to be looked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Separator(Finder<'static>);
+
+impl Separator {
+    pub(crate) fn new(text: &str) -> Separator {
+        Separator(Finder::new(text).into_owned())
     }
+
+    /// What stands before its first occurrence, and what behind.
+    fn once<'t>(&self, text: &'t str) -> Option<(&'t str, &'t str)> {
+        let at = self.0.find(text.as_bytes())?;
+        Some((&text[..at], &text[at + self.0.needle().len()..]))
+    }
+
+    fn part<'t>(&self, text: &'t str, number: usize) -> Option<&'t str> {
+        let rest = (0..number).try_fold(text, |rest, _| self.once(rest).map(|(_, behind)| behind))?;
+        Some(self.once(rest).map_or(rest, |(part, _)| part))
+    }
+}
+
+/// What stands between separators, without blanks around it, where that is anything.
+pub(crate) fn pieces<'t>(text: &'t str, separators: &[char]) -> impl Iterator<Item = &'t str> {
+    text.split(|c| separators.contains(&c)).map(str::trim).filter(|piece| !piece.is_empty())
+}
+
+/// Where the groups of a mapping's regular expressions were found, kept for the next text.
+#[derive(Default)]
+pub(crate) struct Places(RefCell<Vec<CaptureLocations>>);
+
+impl Places {
+    /// The place of the first group of an expression.
+    pub(crate) fn first(&self, regexes: &[Regex], number: usize, text: &str) -> Option<(usize, usize)> {
+        let mut places = self.0.borrow_mut();
+        if places.is_empty() {
+            places.extend(regexes.iter().map(Regex::capture_locations));
+        }
+        let places = &mut places[number];
+        regexes[number].captures_read(places, text).and_then(|_| places.get(1))
+    }
+}
+
+/// Applies a function from text to a part of it, or to a text made of it.
+#[inline(always)]
+fn cut<'a>(value: &Value<'a>, f: impl for<'t> Fn(&'t str) -> Value<'t>) -> Value<'a> {
+    match value {
+        Value::Text(Cow::Borrowed(text)) => f(text),
+        made => cut_made(made, &f),
+    }
+}
+
+/// The same for a text that does not outlive the value.
+fn cut_made<'a>(value: &Value<'_>, f: &dyn for<'t> Fn(&'t str) -> Value<'t>) -> Value<'a> {
+    let text = value.as_text().and_then(|text| Some(f(&text).into_text()?.into_owned()));
+    text.map_or(Value::None, own)
+}
+
+/// A part of a text; an empty one is nothing.
+fn part(text: &str) -> Value<'_> {
+    if text.is_empty() { Value::None } else { Value::Text(Cow::Borrowed(text)) }
+}
+
+/// A text made of another; an empty one is nothing.
+fn own<'a>(text: String) -> Value<'a> {
+    if text.is_empty() { Value::None } else { Value::Text(Cow::Owned(text)) }
 }
 
 /// An id for a secret: 32 hex digits that say nothing without this installation's key.
@@ -141,32 +197,40 @@ fn address(text: &str) -> &str {
     let text = text.trim();
     let bare = match text.strip_prefix('[') {
         Some(after) => after.split(']').next().unwrap_or(after),
-        None if text.bytes().filter(|b| *b == b':').count() == 1 => text.split(':').next().unwrap_or(text),
-        None => text,
+        None => match (memchr(b':', text.as_bytes()), memrchr(b':', text.as_bytes())) {
+            (Some(only), Some(last)) if only == last => &text[..only],
+            _ => text,
+        },
     };
     let mapped = bare.get(..7).is_some_and(|p| p.eq_ignore_ascii_case("::ffff:")) && bare.contains('.');
     if mapped { &bare[7..] } else { bare }
 }
 
 fn url_path(text: &str) -> &str {
-    let text = text.split(['?', '#']).next().unwrap_or(text);
-    match text.split_once("://") {
-        Some((_, after)) => after.find('/').map_or("/", |slash| &after[slash..]),
+    let text = &text[..memchr2(b'?', b'#', text.as_bytes()).unwrap_or(text.len())];
+    match memchr_iter(b':', text.as_bytes()).find(|at| text[*at..].starts_with("://")) {
+        Some(scheme) => text[scheme + 3..].find('/').map_or("/", |slash| &text[scheme + 3 + slash..]),
         None => text,
     }
 }
 
 /// A path whose segments that look like ids stand as `{id}`, so that one action has one name.
-fn route(path: &str) -> Cow<'_, str> {
-    if !path.split('/').any(is_id) {
-        return Cow::Borrowed(path);
+fn route(path: &str) -> Value<'_> {
+    let (mut named, mut copied, mut start) = (String::new(), 0, 0);
+    for segment in path.split('/') {
+        let end = start + segment.len();
+        if is_id(segment) {
+            named.push_str(&path[copied..start]);
+            named.push_str("{id}");
+            copied = end;
+        }
+        start = end + 1;
     }
-    let mut named = String::with_capacity(path.len());
-    for (i, segment) in path.split('/').enumerate() {
-        named.push_str(if i > 0 { "/" } else { "" });
-        named.push_str(if is_id(segment) { "{id}" } else { segment });
+    if copied == 0 {
+        return part(path);
     }
-    Cow::Owned(named)
+    named.push_str(&path[copied..]);
+    own(named)
 }
 
 /// Digits; a UUID; eight or more hex digits with a decimal among them; or a long word of letters and many digits.
@@ -190,6 +254,33 @@ fn is_id(segment: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn separators_cut_as_the_standard_library_does() {
+        for text in ["a-b-c", "a--b", "--", "", "é-ü", "-a", "b-"] {
+            for at in ["-", "--", "é", "a-b-c"] {
+                let separator = Separator::new(at);
+                assert_eq!(separator.once(text), text.split_once(at), "{text} at {at}");
+                for number in 0..4 {
+                    assert_eq!(separator.part(text, number), text.split(at).nth(number), "{text} at {at}, {number}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_path_of_a_url_is_what_is_no_host_and_no_query() {
+        let cases = [
+            ("/a/b?x=https://c/d", "/a/b"),
+            ("https://h:8443/p/q#f", "/p/q"),
+            ("https://h", "/"),
+            ("/proxy/http://x/y", "/y"),
+            ("a:b/c", "a:b/c"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(url_path(text), expected);
+        }
+    }
 
     #[test]
     fn addresses() {
@@ -217,7 +308,7 @@ mod tests {
             ("/", "/"),
         ];
         for (path, expected) in cases {
-            assert_eq!(route(path), expected);
+            assert_eq!(route(path), part(expected));
         }
     }
 }

@@ -27,7 +27,7 @@ pub use sources::{Detection, Sources};
 use crate::mask::Masker;
 use crate::normalize::Scratch;
 use crate::text::TextFormat;
-use expr::{Condition, Record, Table, Term};
+use expr::{Absent, Condition, Record, Table, Term};
 use trie::{NodeId, Slot, Trie};
 
 /// A compiled mapping.
@@ -45,7 +45,7 @@ pub struct Mapping {
     /// Paths of the vendor's number of a record and of what the numbers run within, where none is left out.
     sequence: Option<[String; 2]>,
     flattened: bool,
-    pub(crate) absent: Vec<String>,
+    pub(crate) absent: Absent,
     /// Ways in which a record holds several events; the first that the record has counts.
     pub(crate) explode: Vec<Explode>,
     /// The first level of each of `explode`.

@@ -44,6 +44,7 @@ pub(crate) struct Trie {
 }
 
 impl Node {
+    #[inline]
     pub(crate) fn child(&self, key: &str) -> Option<NodeId> {
         self.keys.get(key.as_bytes())
     }

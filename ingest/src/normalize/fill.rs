@@ -36,16 +36,18 @@ pub(super) struct Required<'a> {
 
 pub(super) fn required<'a>(record: &Record<'a, '_>, columns: &'a [ColumnPlan]) -> Result<Required<'a>, Refusal> {
     let terms = |index| columns.iter().find(|c| c.index == index).map_or(&[][..], |c| &c.terms);
-    let Some((term, value)) = record.find(terms(col::time)) else {
-        return Err((Reason::NoTime, Some("time"), "the record has no time".to_owned()));
-    };
-    let time = micros(&value).ok_or_else(|| {
-        let found: String = value.as_text().unwrap_or_default().chars().take(40).collect();
-        (Reason::BadTime, Some("time"), format!("`{found}` is no time"))
-    })?;
+    let time = record.first(terms(col::time), |term, value| {
+        let time = micros(value).ok_or_else(|| {
+            let found: String = value.as_text().unwrap_or_default().chars().take(40).collect();
+            (Reason::BadTime, Some("time"), format!("`{found}` is no time"))
+        });
+        time.map(|time| (time, matches!(term.source, Source::Received)))
+    });
+    let (time, received) =
+        time.ok_or_else(|| (Reason::NoTime, Some("time"), "the record has no time".to_owned())).flatten()?;
     let action = record.eval(terms(col::action)).into_text();
     let action = action.ok_or_else(|| (Reason::NoAction, Some("action"), "the record has no action".to_owned()))?;
-    Ok(Required { time, received: matches!(term.source, Source::Received), action })
+    Ok(Required { time, received, action })
 }
 
 pub(super) fn micros(value: &Value<'_>) -> Option<i64> {
@@ -101,7 +103,7 @@ impl Run<'_> {
         rows.end_row();
     }
 
-    /// The columns that say where the event came from and where it goes.
+    /// The columns that name the event and say where it goes.
     fn place_row(&mut self, offset: u64, time: i64, index: i32) {
         let context = self.context;
         let event_id = id::hex_digits(self.event_id(offset, index));
@@ -118,15 +120,20 @@ impl Run<'_> {
         });
         let rows = &mut self.builders.events;
         rows.str(col::event_id, event_id);
-        rows.time(col::received_at, context.received_at);
         rows.date(col::event_day, id::day(time));
-        rows.str(col::tenant, context.tenant);
-        rows.str(col::source, self.mapping.name());
-        rows.str(col::door, context.door);
         rows.i32(col::event_index, index);
         rows.i32(col::log_partition, partition);
-        rows.i64(col::log_offset, 0);
-        rows.i32(col::log_index, 0);
+    }
+
+    /// Fills the columns that are the same in all rows.
+    pub(super) fn same_in_all(&mut self) {
+        let rows = &mut self.builders.events;
+        rows.all_time(col::received_at, self.context.received_at);
+        rows.all_str(col::tenant, self.context.tenant);
+        rows.all_str(col::source, self.mapping.name());
+        rows.all_str(col::door, self.context.door);
+        rows.all_i64(col::log_offset, 0);
+        rows.all_i32(col::log_index, 0);
     }
 
     fn event_id(&self, offset: u64, index: i32) -> u128 {
@@ -181,15 +188,26 @@ fn set(
     texts: &mut Texts,
     clean: &mut impl FnMut(&str) -> Option<String>,
 ) {
-    match column.kind {
-        Kind::Strs => {
-            let list = record.list(&column.terms);
-            if !list.is_empty() {
-                rows.strs(column.index, list);
-            }
+    if column.kind == Kind::Strs {
+        let list = record.list(&column.terms);
+        if !list.is_empty() {
+            rows.strs(column.index, list);
         }
+        return;
+    }
+    record.first(&column.terms, |_, value| set_value(rows, column, value, texts, clean));
+}
+
+#[inline(always)]
+fn set_value(
+    rows: &mut RowBuilder,
+    column: &ColumnPlan,
+    value: &Value<'_>,
+    texts: &mut Texts,
+    clean: &mut impl FnMut(&str) -> Option<String>,
+) {
+    match column.kind {
         Kind::Str => {
-            let value = record.eval(&column.terms);
             let Some(text) = value.as_text() else { return };
             if texts.keep(column.index, &text) {
                 return;
@@ -200,21 +218,21 @@ fn set(
             }
         }
         Kind::Time => {
-            if let Some(time) = micros(&record.eval(&column.terms)) {
+            if let Some(time) = micros(value) {
                 rows.time(column.index, time);
             }
         }
         Kind::I64 => {
-            if let Some(number) = record.eval(&column.terms).int() {
+            if let Some(number) = value.int() {
                 rows.i64(column.index, number);
             }
         }
         Kind::I32 => {
-            if let Some(number) = record.eval(&column.terms).int().and_then(|n| i32::try_from(n).ok()) {
+            if let Some(number) = value.int().and_then(|n| i32::try_from(n).ok()) {
                 rows.i32(column.index, number);
             }
         }
-        Kind::F64 | Kind::Bool | Kind::Date | Kind::Hops | Kind::Bytes => {
+        Kind::Strs | Kind::F64 | Kind::Bool | Kind::Date | Kind::Hops | Kind::Bytes => {
             debug_assert!(false, "the event has no column of this kind that a mapping fills");
         }
     }

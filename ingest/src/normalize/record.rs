@@ -42,7 +42,8 @@ impl<'m> Run<'m> {
     }
 
     fn one(&mut self, bytes: &[u8], offset: u64, parse: &mut Parse, outer: bool) -> Result<(), Refusal> {
-        let raw = std::str::from_utf8(bytes).map_err(|error| (Reason::NotUtf8, None, error.to_string()))?;
+        let raw = simdutf8::basic::from_utf8(bytes).or_else(|_| std::str::from_utf8(bytes));
+        let raw = raw.map_err(|error| (Reason::NotUtf8, None, error.to_string()))?;
         let mut line = line_of(self.mapping, raw)?;
         loop {
             match self.parsed(raw, line.as_ref(), offset, parse, outer)? {
@@ -141,7 +142,8 @@ impl<'m> Run<'m> {
             None => self.whole(walked, slots)?,
         };
         self.event_record.extend(std::iter::repeat_n(number, events as usize));
-        self.outcomes.push(Outcome::Mapped { events });
+        // `push` would put it together elsewhere, and copy it.
+        self.outcomes.extend(std::iter::once_with(|| Outcome::Mapped { events }));
         Ok(())
     }
 

@@ -29,10 +29,74 @@ fn a_builder_makes_the_declared_columns() {
     }
 }
 
+/// All required columns but tenant, source and door.
+fn put(rows: &mut RowBuilder, number: i64) {
+    use event::col;
+    let id = number.to_string();
+    for column in [col::event_id, col::actor_kind, col::attribution, col::action, col::effect, col::outcome, col::raw] {
+        rows.str(column, &id);
+    }
+    rows.time(col::time, number);
+    rows.time(col::received_at, number);
+    rows.date(col::event_day, 0);
+    for column in
+        [col::event_index, col::log_partition, col::log_index, col::class_uid, col::activity_id, col::severity_id]
+    {
+        rows.i32(column, 0);
+    }
+    rows.i64(col::log_offset, 0);
+}
+
+#[test]
+fn what_is_the_same_in_all_rows_is_given_once() {
+    let mut rows = RowBuilder::new(&event::TABLE);
+    // The builder makes room for a batch by the one before.
+    for count in [3, 20, 1] {
+        rows.reserve(count, (event::col::raw, 10));
+        for number in 0..count as i64 {
+            put(&mut rows, number);
+            if number % 2 == 1 {
+                rows.str(event::col::agent_id, "agent");
+            }
+            rows.end_row();
+        }
+        for column in [event::col::tenant, event::col::source, event::col::door] {
+            rows.all_str(column, "here");
+        }
+        let batch = rows.finish();
+        let events = Events::new(&batch).expect("a batch of events");
+        assert_eq!(batch.num_rows(), count);
+        for number in 0..count {
+            let event = events.row(number);
+            assert_eq!((event.tenant.as_str(), event.door.as_str(), event.raw), ("here", "here", number.to_string()));
+            assert_eq!(event.agent_id.is_some(), number % 2 == 1);
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "required column tenant")]
+fn a_row_without_a_required_column_before_one_with_it_is_a_bug() {
+    let mut rows = RowBuilder::new(&event::TABLE);
+    put(&mut rows, 0);
+    rows.end_row();
+    rows.str(event::col::tenant, "t");
+}
+
+#[test]
+#[should_panic(expected = "set twice in one row")]
+fn a_column_set_twice_is_a_bug() {
+    let mut rows = RowBuilder::new(&event::TABLE);
+    rows.str(event::col::tenant, "t");
+    rows.str(event::col::tenant, "t");
+}
+
 #[test]
 #[should_panic(expected = "required column event_id")]
 fn a_row_without_a_required_column_is_a_bug() {
-    RowBuilder::new(&event::TABLE).end_row();
+    let mut rows = RowBuilder::new(&event::TABLE);
+    rows.end_row();
+    rows.finish();
 }
 
 #[test]
