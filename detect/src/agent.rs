@@ -5,8 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ahead::{ask, ask_end};
 use crate::detectors::States;
-use crate::habits::{Call, Habits, Keys, Recent};
+use crate::habits::{Call, Habits, Recent};
 use crate::impact::HARM;
 use crate::row::Row;
 use crate::session::{Buffers, CALLS_MAX, Odd, Session};
@@ -178,7 +179,6 @@ impl Agent {
 
     /// Learns calls of a session. The result has a bit set for each call that was the agent's first of its action.
     pub(crate) fn learn(&mut self, lead: Recent, calls: &[Call], buffers: &mut Buffers) -> u64 {
-        assert!(calls.len() <= CALLS_MAX, "a part of a session fits the set of first calls");
         self.sessions = self.sessions.saturating_add(1);
         self.habits.learn(lead, calls, &mut buffers.keys);
         let mut firsts = 0;
@@ -261,36 +261,32 @@ impl Agent {
         self.open.iter().rfind(|session| session.key == key).filter(|session| time - session.last <= idle)
     }
 
-    /// Reads what lies in the agent itself, so that it comes from memory ahead of the call; the value says nothing.
+    /// Asks for what a call reads of that to which the agent points: its sessions and actions.
     #[inline]
-    pub(crate) fn warm(&self) -> u64 {
-        let lists = self.held.len() ^ self.name.len() ^ self.open.len() ^ self.actions.len();
-        self.tenant ^ self.cohort ^ (lists ^ self.states.warm()) as u64
+    pub(crate) fn ask_near(&self) {
+        ask(self.name.as_str());
+        ask(self.actions.as_slice());
+        ask(self.open.as_slice());
+        self.states.ask_near();
     }
 
-    /// Then what it points to: its sessions and actions.
+    /// Then for that to which these point: the session's end, and the habits where the call may be odd or a session ends.
     #[inline]
-    pub(crate) fn warm_near(&self) -> u64 {
-        let actions = self.actions.iter().step_by(4).fold(0, |sum, done| sum ^ done.action);
-        self.open.iter().fold(actions, |sum, session| sum ^ session.warm()) ^ self.states.warm_near() as u64
-    }
-
-    /// Then what these point to: the session's last call, and the habits that are asked for or, where it ends, all.
-    #[inline]
-    pub(crate) fn warm_far(&self, row: &Row, idle: i64) -> u64 {
+    pub(crate) fn ask_far(&self, row: &Row, idle: i64) {
         match self.place(row.session, row.time, idle) {
-            Some(session) if row.impact >= HARM => {
-                session.warm_far() ^ self.habits.warm(&Keys::new(session.recent, row.call))
-            }
-            Some(session) => session.warm_far(),
-            None => self.warm_end(),
+            Some(session) => ask_end(&session.calls),
+            None => return self.ask_ended(),
+        }
+        if row.impact >= HARM {
+            self.habits.table.ask();
         }
     }
 
     /// The same where sessions are known to end.
     #[inline]
-    pub(crate) fn warm_end(&self) -> u64 {
-        self.open.iter().fold(self.habits.table.warm(), |sum, session| sum ^ session.warm_far())
+    pub(crate) fn ask_ended(&self) {
+        self.open.iter().for_each(|session| ask(session.calls.as_slice()));
+        self.habits.table.ask();
     }
 
     pub(crate) fn bytes(&self) -> usize {

@@ -110,8 +110,7 @@ impl Engine {
             let each = SHARDS.div_ceil(readers.len());
             for mut one in side_by_side(shards.chunks_mut(each).zip(mine.chunks(each)), |(shards, mine)| {
                 let mut found = Found::default();
-                let busy = shards.iter_mut().zip(mine).filter(|(_, mine)| !mine.is_empty());
-                busy.for_each(|(shard, mine)| shard.observe(&around, &rows, mine, &mut found));
+                Shard::observe(shards, &around, &rows, mine, &mut found);
                 found
             }) {
                 found.alerts.append(&mut one.alerts);

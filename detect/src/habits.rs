@@ -10,11 +10,10 @@
 //! A session counts once what it did often, so that no session can teach more than one. All counts of a level live in one
 //! [`Table`], so that they fade together and memory is fixed.
 
-use std::hint::black_box;
-
 use serde::{Deserialize, Serialize};
 
 use crate::hash::mix;
+use crate::session::CALLS_MAX;
 use crate::table::Table;
 
 /// What a first guess rests on: 30 actions and 4,096 resources, none more likely than another.
@@ -129,12 +128,11 @@ impl Habits {
         Habits { table: Table::new(slots_max) }
     }
 
-    /// Reads what refining will read; the value says nothing.
-    #[inline]
-    pub(crate) fn warm(&self, keys: &Keys) -> u64 {
-        let add = |sum, key: &u64| sum ^ self.table.warm_at(*key);
-        let contexts = keys.contexts.iter().chain(&keys.follows).fold(self.table.warm_at(SESSIONS), add);
-        keys.on_resources.iter().chain([&keys.with, &keys.on]).fold(contexts, add)
+    /// Asks for the places of a call's counts.
+    fn ask(&self, keys: &Keys) {
+        let Keys { contexts, follows, with, on, on_resources } = keys;
+        let all = contexts.iter().chain(follows).chain(on_resources).chain([with, on]);
+        all.for_each(|key| self.table.ask_at(*key));
     }
 
     /// Refines `odds` by what this level has seen.
@@ -179,27 +177,29 @@ impl Habits {
 
     /// Learns the calls of a session, which follow `recent`; `keys` is room to work in.
     pub(crate) fn learn(&mut self, mut recent: Recent, calls: &[Call], keys: &mut Vec<Keys>) {
+        assert!(calls.len() <= CALLS_MAX, "a part of a session fits the sets of its calls");
         keys.clear();
         for call in calls {
             keys.push(Keys::new(recent, *call));
             recent.push(call.action);
         }
         // A large table is far: its slots are asked for together, and not one after the other.
-        black_box(keys.iter().fold(0, |sum, keys| sum ^ self.warm(keys)));
+        if self.table.is_large() {
+            keys.iter().for_each(|keys| self.ask(keys));
+        }
         self.table.add(SESSIONS, 1);
         for (i, call) in keys.iter().enumerate() {
-            let same = || keys[..i].iter().filter(|before| before.with == call.with);
-            let is_first = same().next().is_none();
-            if is_first {
+            let same = Same::of(calls[i].action, &calls[..i]);
+            if same.is_empty() {
                 self.table.add(call.with, 1);
             }
             for (k, context) in call.contexts.into_iter().enumerate().filter(|(_, context)| *context != 0) {
-                if is_first || same().all(|before| before.contexts[k] != context) {
+                if !same.any(|before| keys[before].contexts[k] == context) {
                     self.follow(context, call.follows[k], 1);
                 }
             }
             for on_resource in call.on_resources.into_iter().filter(|key| *key != 0) {
-                if is_first || same().all(|before| !before.on_resources.contains(&on_resource)) {
+                if !same.any(|before| keys[before].on_resources.contains(&on_resource)) {
                     self.meet(call.on, on_resource, 1);
                 }
             }
@@ -259,6 +259,34 @@ impl Habits {
     /// Sessions learned (recent ones, once the counts have been halved).
     pub(crate) fn sessions(&self) -> u32 {
         self.table.get(SESSIONS).count
+    }
+}
+
+/// The calls of a session with the same action, by their numbers, a bit each.
+#[derive(Clone, Copy)]
+struct Same(u64);
+
+impl Same {
+    #[inline]
+    fn of(action: u64, calls: &[Call]) -> Self {
+        let bits = calls.iter().rev().fold(0, |bits, call| bits << 1 | u64::from(call.action == action));
+        Same(bits)
+    }
+
+    fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    #[inline]
+    fn any(self, mut is: impl FnMut(usize) -> bool) -> bool {
+        let mut rest = self.0;
+        while rest != 0 {
+            if is(rest.trailing_zeros() as usize) {
+                return true;
+            }
+            rest &= rest - 1;
+        }
+        false
     }
 }
 

@@ -46,7 +46,22 @@ impl Keyed {
 pub(crate) fn quick(text: &str) -> u64 {
     let (words, rest) = text.as_bytes().as_chunks::<8>();
     let whole = words.iter().fold(text.len() as u64, |sum, word| mix(sum, u64::from_le_bytes(*word)));
-    mix(whole, rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)))
+    mix(whole, little(rest))
+}
+
+/// Fewer than eight bytes as a number, the first the lowest.
+#[inline]
+fn little(bytes: &[u8]) -> u64 {
+    let at = |at: usize| u64::from(bytes[at]) << (8 * at);
+    match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        (Some(first), Some(last)) => {
+            let high = u64::from(u32::from_le_bytes(*last)) << (8 * (bytes.len() - 4));
+            u64::from(u32::from_le_bytes(*first)) | high
+        }
+        _ if bytes.is_empty() => 0,
+        // The first, the middle and the last are all of one to three.
+        _ => at(0) | at(bytes.len() / 2) | at(bytes.len() - 1),
+    }
 }
 
 /// Joins two fingerprints into the key of a pair. Its inputs are keyed already, so mixing well is enough.
@@ -80,4 +95,18 @@ pub(crate) mod in_order {
 
 pub(crate) fn map<V>() -> Map<V> {
     Map::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_bytes_are_a_number() {
+        let bytes = [1, 2, 3, 4, 5, 6, 7];
+        for len in 0..=bytes.len() {
+            let one_by_one = bytes[..len].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
+            assert_eq!(little(&bytes[..len]), one_by_one, "{len}");
+        }
+    }
 }

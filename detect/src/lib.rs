@@ -15,9 +15,11 @@
 //! Left out: IO, clocks, threads, async; the alert budget (`respond` spends it); rows without an agent (not judged).
 
 mod agent;
+mod ahead;
 mod alert;
 mod barrier;
 mod cold;
+mod columns;
 mod config;
 pub mod detectors;
 mod engine;

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ahead::ask;
 use crate::series::{Excess, RING, Series};
 
 /// An hour without a call is as telling as any, but not for more than a week.
@@ -210,10 +211,10 @@ impl Rhythm {
         self.all.iter_mut().for_each(|series| series.bound(least));
     }
 
-    /// Reads what lies behind the list's pointer.
+    /// Asks for its quantities.
     #[inline]
-    pub(crate) fn warm(&self) -> usize {
-        self.all.iter().fold(0, |sum, series| sum ^ series.warm())
+    pub(crate) fn ask_near(&self) {
+        ask(self.all.as_slice());
     }
 
     pub(crate) fn bytes(&self) -> usize {

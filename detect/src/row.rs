@@ -4,15 +4,13 @@
 //! Actions and resources come again and again, so what their texts mean is kept in a [`Reader`]'s two [`Memo`]s: caches that
 //! every thread has for itself, no state, and never wrong, because the text itself is compared.
 
-use std::hint::black_box;
 use std::ops::Range;
 
-use arrow::array::{Array, StringArray, TimestampMicrosecondArray};
 use schemas::Events;
 use schemas::catalogue::Known;
-use schemas::table::{has, hops_in, strs_in};
 
 use crate::Config;
+use crate::columns::{Columns, Texts};
 use crate::detectors::{Place, TOKEN_CONFLICT, amounts};
 use crate::engine::text;
 use crate::habits::{Call, RESOURCES_MAX};
@@ -96,12 +94,9 @@ pub(crate) struct Reader {
     resources: Memo<Resource>,
     organizations: Memo<u32>,
     callers: Memo<u32>,
-    networks: Memo<u32>,
-    clients: Memo<u32>,
     /// The tenant of the row before: rows of one tenant come together.
     tenant: (String, u64),
-    words: String,
-    resource: String,
+    name: Name,
 }
 
 impl Reader {
@@ -114,20 +109,34 @@ impl Reader {
         part: Range<usize>,
         rows: &mut Vec<Row<'a>>,
     ) {
-        warm(events, &part);
-        let has_agent = part.filter(|at| text(events.agent_id, *at).is_some());
-        rows.extend(has_agent.map(|at| self.read(config, keyed, events, at)));
+        let columns = Columns::new(events, &part);
+        for at in part {
+            if let Some(agent) = columns.agent_id.get(at) {
+                rows.push(self.read(config, keyed, events, &columns, at, agent));
+            }
+        }
     }
 
-    fn read<'a>(&mut self, config: &Config, keyed: Keyed, events: &'a Events<'a>, at: usize) -> Row<'a> {
-        let tenant = self.tenant(keyed, events.tenant.value(at));
-        let effect = events.effect.value(at);
-        let action = self.action(config, keyed, events.action.value(at));
+    #[inline]
+    fn read<'a>(
+        &mut self,
+        config: &Config,
+        keyed: Keyed,
+        events: &'a Events<'a>,
+        columns: &Columns<'a>,
+        at: usize,
+        agent: &str,
+    ) -> Row<'a> {
+        let tenant = self.tenant(keyed, columns.tenant.or_empty(at));
+        let effect = columns.effect.or_empty(at);
+        let action = self.action(config, keyed, columns.action.or_empty(at));
         let mut call = Call { action: action.key, resources: [0; RESOURCES_MAX] };
         let mut sensitive = action.sensitive && action.known.is_none();
-        for (slot, id) in call.resources.iter_mut().zip(resource_ids(events, at, effect)) {
-            if resource_name(events, at, id, effect, &mut self.words, &mut self.resource) {
-                let resource = self.resources.of(&self.resource, |name| Resource {
+        let (service, kind) = (columns.service.or_empty(at), columns.resource_type.or_empty(at));
+        for (slot, id) in call.resources.iter_mut().zip(resource_ids(columns.resource_id.or_empty(at), effect)) {
+            let name = self.name.write(service, kind, id, effect);
+            if !name.is_empty() {
+                let resource = self.resources.of(name, |name| Resource {
                     key: (keyed.of(Of::Resource, 0, name) as u32).max(1),
                     sensitive: impact::is_sensitive(name),
                 });
@@ -136,25 +145,23 @@ impl Reader {
             }
         }
         let impact = impact::of(action.known, effect, sensitive);
-        let share = impact::of_outcome(events.outcome.value(at));
-        let source = quick(events.source.value(at));
-        let shown = [events.token_id, events.credential_id]
-            .map(|column| text(column, at).map(|id| keyed.of(Of::Credential, 0, id)));
-        let flags = !events.flags.values().is_empty();
-        let hops = hops_in(events.delegation, at);
-        let caller = hops.clone().rev().nth(1).filter(|(kind, ..)| *kind != "user");
+        let share = impact::of_outcome(columns.outcome.or_empty(at));
+        let source = quick(columns.source.or_empty(at));
+        let shown = shown(keyed, columns.token_id.get(at), columns.credential_id.get(at));
+        let (hops, caller) = columns.delegation.of(at);
         let print = |of, name: &str| keyed.of(of, 0, name) as u32;
-        let declared = text(events.session_id, at).or_else(|| text(events.conversation_id, at));
+        let declared = columns.session_id.get(at).or_else(|| columns.conversation_id.get(at));
         let session = declared.map(|id| session_key(keyed, id)).or(shown[0].map(session_of_token));
+        let reached = columns.resource_tenant.get(at).or_else(|| columns.org_id.get(at));
         Row {
             events,
             at,
-            agent: keyed.of(Of::Agent, tenant, events.agent_id.value(at)),
+            agent: keyed.of(Of::Agent, tenant, agent),
             tenant,
             session: session.unwrap_or(0),
             // The job that the agent says it is at: its declared purpose.
-            job: text(events.purpose, at).map_or(0, |purpose| keyed.of(Of::Job, tenant, purpose)),
-            time: events.time.value(at).min(events.received_at.value(at)),
+            job: columns.purpose.get(at).map_or(0, |purpose| keyed.of(Of::Job, tenant, purpose)),
+            time: columns.time.or_0(at).min(columns.received_at.or_0(at)),
             call,
             effect,
             impact,
@@ -162,33 +169,22 @@ impl Reader {
             weight: impact * share,
             needs_approval: action.known.is_some_and(|known| known.needs_approval),
             ends_token: action.ends,
-            intended: flags && has(events.flags, at, "in_intent"),
-            token_conflict: flags && has(events.flags, at, TOKEN_CONFLICT),
-            event_id: hex(events.event_id.value(at)),
+            intended: columns.flags.of(at).any(|flag| flag == "in_intent"),
+            token_conflict: columns.flags.of(at).any(|flag| flag == TOKEN_CONFLICT),
+            event_id: hex(columns.event_id.or_empty(at)),
             shown,
             shown_here: shown.map(|key| key.map(|key| mix(source, key))),
-            token_issued_at: number(events.token_issued_at, at),
-            token_expires_at: number(events.token_expires_at, at),
-            amounts: amounts(events, at, share),
-            place: self.place(events, at),
-            scopes: scopes(events, at),
-            uses_scopes: strs_in(events.scopes_used, at).next().is_some(),
-            reached: reached(events, at).map(|name| self.organizations.of(name, |name| print(Of::Organization, name))),
-            grant: text(events.grant_id, at).map(|name| print(Of::Grant, name)),
-            hops: u8::try_from(hops.len()).unwrap_or(u8::MAX),
-            caller: caller.map_or(0, |(_, id, _)| self.callers.of(id, |id| print(Of::Hop, id))),
+            token_issued_at: columns.token_issued_at.get(at),
+            token_expires_at: columns.token_expires_at.get(at),
+            amounts: amounts(columns, at, share),
+            place: place(columns, at),
+            scopes: columns.scopes.of(at).fold(None, add_scope),
+            uses_scopes: columns.scopes_used.of(at).next().is_some(),
+            reached: reached.map(|name| self.organizations.of(name, |name| print(Of::Organization, name))),
+            grant: columns.grant_id.get(at).map(|name| print(Of::Grant, name)),
+            hops: u8::try_from(hops).unwrap_or(u8::MAX),
+            caller: caller.map_or(0, |id| self.callers.of(id, |id| print(Of::Hop, id))),
         }
-    }
-
-    #[inline]
-    fn place(&mut self, events: &Events, at: usize) -> Place {
-        let network = match text(events.src_ip, at) {
-            _ if events.src_asn.is_valid(at) => (events.src_asn.value(at) as u32).max(1),
-            ip => ip.map_or(0, |ip| self.networks.of(ip, Place::network)),
-        };
-        let client = text(events.user_agent, at).map_or(0, |agent| self.clients.of(agent, Place::client));
-        let country = text(events.src_country, at).map_or(0, Place::country);
-        Place { network, client, country }
     }
 
     #[inline]
@@ -201,11 +197,12 @@ impl Reader {
 
     fn action(&mut self, config: &Config, keyed: Keyed, text: &str) -> Action {
         self.actions.of(text, |text| {
-            let name = template(text, &mut self.words);
+            let mut name = String::new();
+            template(text, &mut name);
             Action {
-                key: keyed.of(Of::Action, 0, name),
-                known: config.catalogue.find(name),
-                sensitive: impact::is_sensitive(name),
+                key: keyed.of(Of::Action, 0, &name),
+                known: config.catalogue.find(&name),
+                sensitive: impact::is_sensitive(&name),
                 ends: Ends::of(text),
             }
         })
@@ -216,13 +213,11 @@ impl Row<'_> {
     /// What the call's resources are called.
     pub(crate) fn resources(&self) -> Vec<String> {
         let Row { events, at, effect, .. } = *self;
-        let (mut words, mut name, mut names) = (String::new(), String::new(), Vec::new());
-        for id in resource_ids(events, at, effect) {
-            if resource_name(events, at, id, effect, &mut words, &mut name) {
-                names.push(name.clone());
-            }
-        }
-        names
+        let of = |column| text(column, at).unwrap_or_default();
+        let (service, kind, mut name) = (of(events.service), of(events.resource_type), Name::default());
+        let names =
+            resource_ids(of(events.resource_id), effect).map(|id| name.write(service, kind, id, effect).to_owned());
+        names.filter(|name| !name.is_empty()).collect()
     }
 }
 
@@ -246,48 +241,57 @@ pub(crate) fn session_of_token(token: u64) -> u64 {
 }
 
 /// The ids of what a call was about: what is changed may be several, one empty where none is named.
-fn resource_ids<'a>(events: &'a Events, at: usize, effect: &str) -> impl Iterator<Item = &'a str> {
-    let ids = text(events.resource_id, at).unwrap_or_default();
-    let several = effect != "read" && ids.contains(',');
-    ids.split(if several { ',' } else { '\0' }).take(RESOURCES_MAX)
+fn resource_ids<'a>(ids: &'a str, effect: &str) -> impl Iterator<Item = &'a str> {
+    let (mut rest, several) = (Some(ids), effect != "read");
+    let next = move || {
+        let ids = rest.take()?;
+        let cut = if several { ids.split_once(',') } else { None };
+        let (id, others) = cut.unzip();
+        rest = others;
+        id.or(Some(ids))
+    };
+    std::iter::from_fn(next).take(RESOURCES_MAX)
 }
 
-/// Writes what a call was about to `name`: service, kind and id, as far as they are known. False if none is. What is
-/// changed is told apart by its whole id (a payee, a recipient); what is read by its kind.
-fn resource_name(events: &Events, at: usize, id: &str, effect: &str, words: &mut String, name: &mut String) -> bool {
-    name.clear();
-    let service = text(events.service, at).into_iter();
-    for part in service.chain(text(events.resource_type, at)) {
-        name.push_str(part);
-        name.push(' ');
+/// Room for what a resource is called.
+#[derive(Clone, Default)]
+struct Name(String);
+
+impl Name {
+    /// Service, kind and id, as far as they are known; empty if none is. What is changed is told apart by its whole id (a
+    /// payee, a recipient); what is read by its kind.
+    fn write(&mut self, service: &str, kind: &str, id: &str, effect: &str) -> &str {
+        let Name(name) = self;
+        name.clear();
+        for part in [service, kind].into_iter().filter(|part| !part.is_empty()) {
+            name.push_str(part);
+            name.push(' ');
+        }
+        match effect {
+            "read" => template(id, name),
+            _ => normal(id, name),
+        }
+        name.trim_end()
     }
-    match effect {
-        "read" => name.push_str(template(id, words)),
-        _ => normal(id, name),
-    }
-    name.truncate(name.trim_end().len());
-    !name.is_empty()
 }
 
-/// Reads the columns of `part` one after the other, as memory likes it, before rows are read across all of them.
-fn warm(events: &Events, part: &Range<usize>) {
-    let texts = |column: &StringArray| {
-        let offsets = &column.value_offsets()[part.start..=part.end];
-        let bytes = &column.value_data()[offsets[0] as usize..offsets[offsets.len() - 1] as usize];
-        let sum = offsets.iter().step_by(16).fold(0, |sum, offset| sum ^ *offset as u64);
-        bytes.iter().step_by(64).fold(sum, |sum, byte| sum ^ u64::from(*byte))
+/// Stands for the token and the credential that were shown; often one is the other.
+#[inline]
+fn shown(keyed: Keyed, token: Option<&str>, credential: Option<&str>) -> [Option<u64>; 2] {
+    let print = |id| keyed.of(Of::Credential, 0, id);
+    let by_token = token.map(print);
+    [by_token, if credential == token { by_token } else { credential.map(print) }]
+}
+
+#[inline]
+fn place(columns: &Columns, at: usize) -> Place {
+    let print = |column: &Texts, of: fn(&str) -> u32| column.get(at).map_or(0, of);
+    let network = match columns.src_asn.get(at) {
+        Some(system) => (system as u32).max(1),
+        None => print(&columns.src_ip, Place::network),
     };
-    let times = |column: &TimestampMicrosecondArray| {
-        column.values()[part.clone()].iter().step_by(8).fold(0, |sum, time| sum ^ *time as u64)
-    };
-    let Events { tenant, agent_id, action, effect, outcome, service, resource_type, resource_id, .. } = events;
-    let Events { token_id, credential_id, session_id, source, event_id, src_ip, user_agent, .. } = events;
-    let Events { time, received_at, token_issued_at, token_expires_at, .. } = events;
-    let what = [tenant, agent_id, action, effect, outcome, service, resource_type, resource_id];
-    let how = [token_id, credential_id, session_id, source, event_id, src_ip, user_agent];
-    black_box(what.into_iter().chain(how).fold(0, |sum, column| sum ^ texts(column)));
-    let all = [time, received_at, token_issued_at, token_expires_at];
-    black_box(all.into_iter().fold(0, |sum, column| sum ^ times(column)));
+    let country = columns.src_country.get(at).map_or(0, Place::country);
+    Place { network, client: print(&columns.user_agent, Place::client), country }
 }
 
 /// The organization that a call reached.
@@ -296,16 +300,8 @@ pub(crate) fn reached<'a>(events: &'a Events, at: usize) -> Option<&'a str> {
 }
 
 #[inline]
-fn number(column: &TimestampMicrosecondArray, at: usize) -> Option<i64> {
-    column.is_valid(at).then(|| column.value(at))
-}
-
-fn scopes(events: &Events, at: usize) -> Option<u32> {
-    if events.scopes.values().is_empty() {
-        return None;
-    }
-    let add = |list: Option<u32>, scope: &str| Some(list.unwrap_or(0).rotate_left(5) ^ quick(scope) as u32);
-    strs_in(events.scopes, at).fold(None, add)
+fn add_scope(list: Option<u32>, scope: &str) -> Option<u32> {
+    Some(list.unwrap_or(0).rotate_left(5) ^ quick(scope) as u32)
 }
 
 const MEMO_SLOTS: usize = 1_024;

@@ -109,12 +109,6 @@ impl Series {
         five <= quiet_five && five + sum(before) <= quiet_ten && hour <= quiet_hour
     }
 
-    /// Both ends of it are read.
-    #[inline]
-    pub(crate) fn warm(&self) -> usize {
-        self.minutes[0] as usize ^ self.spreads[2].weight.to_bits() as usize
-    }
-
     /// Computes what is quiet while at least `factor` of the mean is expected.
     pub(crate) fn bound(&mut self, factor: f32) {
         let bound = |(spread, (minutes, _)): (&Spread, (i64, f32))| {

@@ -11,7 +11,7 @@ use crate::detectors::DETECTORS;
 use crate::few::Few;
 use crate::habits::{Call, Keys, Recent};
 
-/// Calls kept until they are learned; also the bits of [`Session::firsts`].
+/// Calls kept until they are learned; sets of them are bits of a `u64`.
 pub(crate) const CALLS_MAX: usize = 48;
 /// Events that an alert shows at most.
 pub(crate) const EVENTS_MAX: usize = 16;
@@ -43,8 +43,8 @@ pub(crate) struct Buffers {
     pub(crate) keys: Vec<Keys>,
 }
 
-/// Buffers kept at most.
-const BUFFERS_MAX: usize = 512;
+/// Buffers kept at most, a shard: the sessions that 128,000 agents have open at once.
+const BUFFERS_MAX: usize = 2_048;
 
 impl Buffers {
     fn take(&mut self) -> Vec<Call> {
@@ -91,17 +91,6 @@ impl Session {
         event_id.into_iter().for_each(|id| self.event_ids.push(id));
     }
 
-    #[inline]
-    pub(crate) fn warm(&self) -> u64 {
-        let ids = self.event_ids.len() ^ self.odd.len() ^ self.calls.len();
-        self.key ^ self.best[0].to_bits() as u64 ^ ids as u64 ^ u64::from(self.alerted)
-    }
-
-    #[inline]
-    pub(crate) fn warm_far(&self) -> u64 {
-        self.calls.last().map_or(0, |call| call.action) ^ self.event_ids.last().map_or(0, |id| *id as u64)
-    }
-
     /// Memory beyond its own size.
     pub(crate) fn bytes(&self) -> usize {
         self.calls.capacity() * size_of::<Call>()
@@ -128,18 +117,24 @@ pub(crate) fn hex(text: &str) -> Option<u128> {
     if text.len() != 32 {
         return None;
     }
-    let digit = |b| match b {
-        b'0'..=b'9' => b - b'0',
-        b'a'..=b'f' => b - b'a' + 10,
-        _ => 0x80,
-    };
-    let (mut id, mut wrong) = ([0; 16], 0);
-    for (byte, pair) in id.iter_mut().zip(text.as_bytes().as_chunks::<2>().0) {
-        let (high, low) = (digit(pair[0]), digit(pair[1]));
-        wrong |= high | low;
-        *byte = high << 4 | low & 0xf;
+    let (words, _) = text.as_bytes().as_chunks::<8>();
+    words.iter().try_fold(0, |id: u128, word| Some(id << 32 | u128::from(hex_word(u64::from_be_bytes(*word))?)))
+}
+
+/// Eight hex digits at once, a byte each; capitals are none.
+#[inline]
+fn hex_word(text: u64) -> Option<u32> {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let letters = text >> 6 & EACH;
+    let digits = (text & (0x0f * EACH)) + 9 * letters;
+    // Written back they must be the text: `0` to `9` where no letter is, `a` to `f` where one is.
+    let written = digits + 0x30 * EACH + 0x27 * letters;
+    if written != text || (digits + 6 * EACH) >> 4 & EACH != letters || digits & (0x10 * EACH) != 0 {
+        return None;
     }
-    (wrong & 0x80 == 0).then(|| u128::from_be_bytes(id))
+    let pairs = (digits | digits >> 4) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs | pairs >> 8) & 0x0000_ffff_0000_ffff;
+    Some((fours | fours >> 16) as u32)
 }
 
 #[cfg(test)]
@@ -150,6 +145,9 @@ mod tests {
     fn ids_come_back_as_they_were() {
         let id = "00ab34567890abcdef1234567890abcd";
         assert_eq!(hex(id).map(schemas::id::hex).as_deref(), Some(id));
-        assert_eq!((hex("00AB34567890abcdef1234567890abcd"), hex("ab")), (None, None));
+        assert_eq!(hex("ab"), None);
+        for other in (0..=127u8).map(char::from).filter(|sign| !matches!(sign, '0'..='9' | 'a'..='f')) {
+            assert_eq!(hex(&id.replacen('4', &other.to_string(), 1)), None, "{other:?}");
+        }
     }
 }

@@ -6,10 +6,10 @@
 //! what it was. Nothing is allocated for a call that is as usual.
 
 use std::collections::BTreeMap;
-use std::hint::black_box;
 
 use crate::Config;
 use crate::agent::{Agent, Held};
+use crate::ahead::{ask, in_steps};
 use crate::alert::raise;
 use crate::cold::Cold;
 use crate::detectors::{DETECTORS, Seen};
@@ -22,9 +22,6 @@ use crate::row::Row;
 use crate::session::{Buffers, Session};
 use crate::symbol::Symbols;
 use crate::tenant::{Pending, Tenant};
-
-/// Rows whose agents are asked for together.
-const AHEAD: usize = 32;
 
 /// What a shard reads and does not write.
 pub(crate) struct Surroundings<'a> {
@@ -66,23 +63,31 @@ impl Shard {
         }
     }
 
-    /// Judges and learns those of the rows that are `mine`.
-    pub(crate) fn observe(&mut self, around: &Surroundings, rows: &[Row], mine: &[u32], found: &mut Found) {
+    /// Judges and learns rows; `mine` are the numbers of those of each shard.
+    pub(crate) fn observe(
+        shards: &mut [Shard],
+        around: &Surroundings,
+        rows: &[Row],
+        mine: &[Vec<u32>],
+        found: &mut Found,
+    ) {
         let idle = around.config.session_idle_mins * MINUTE_MICROS;
-        for mine in mine.chunks(AHEAD) {
-            let rows = mine.iter().map(|row| &rows[*row as usize]);
-            // Agents lie far apart in memory: asked for together they come together, and not one after the other. What
-            // one step reads tells the next where to read.
-            let mut agents: [Option<(&Row, &Agent)>; AHEAD] = [None; AHEAD];
-            for (agent, row) in agents.iter_mut().zip(rows.clone()) {
-                *agent = self.agents.get(&row.agent).map(|agent| (row, &**agent));
+        let of_shards = (0..).zip(mine).flat_map(|(shard, rows)| rows.iter().map(move |row| (shard, *row)));
+        let order: Vec<(usize, u32)> = of_shards.collect();
+        in_steps::<5, _>(&order, |step, (shard, row)| {
+            let (shard, row) = (&mut shards[shard], &rows[row as usize]);
+            match step {
+                0 => return ask(row),
+                4 => return shard.row(around, row, found),
+                _ => {}
             }
-            let agents = agents.iter().flatten();
-            black_box(agents.clone().fold(0, |sum, (_, agent)| sum ^ agent.warm()));
-            black_box(agents.clone().fold(0, |sum, (_, agent)| sum ^ agent.warm_near()));
-            black_box(agents.fold(0, |sum, (row, agent)| sum ^ agent.warm_far(row, idle)));
-            rows.for_each(|row| self.row(around, row, found));
-        }
+            let Some(agent) = shard.agents.get(&row.agent) else { return };
+            match step {
+                1 => ask(&**agent),
+                2 => agent.ask_near(),
+                _ => agent.ask_far(row, idle),
+            }
+        });
     }
 
     fn row(&mut self, around: &Surroundings, row: &Row, found: &mut Found) {
@@ -91,13 +96,13 @@ impl Shard {
         let tenant = tenants.get(&row.tenant);
         // The name is needed for a tenant that is new.
         let new = || tenant.map_or_else(|| Pending::new(events.tenant.value(at)), |_| Pending::of_known());
-        self.pending.entry(row.tenant).or_insert_with(new);
         if !self.agents.contains_key(&row.agent) {
+            self.pending.entry(row.tenant).or_insert_with(new);
             self.admit(config, row);
         }
         let Shard { agents, symbols, pending, holding, due, buffers, .. } = self;
         let agent = agents.get_mut(&row.agent).expect("the agent was admitted");
-        let pending = pending.get_mut(&row.tenant).expect("it is there");
+        let pending = pending.entry(row.tenant).or_insert_with(new);
         let tenant = tenant.unwrap_or(new_tenant);
         if let Some(name) = text(events.agent_name, at) {
             agent.call_it(name);
@@ -198,33 +203,31 @@ impl Shard {
         let mut now_due: Vec<u64> = std::mem::replace(due, later).into_values().flatten().collect();
         now_due.sort_unstable();
         now_due.dedup();
-        for keys in now_due.chunks(AHEAD) {
-            let ahead = keys.iter().filter_map(|key| agents.get(key));
-            black_box(ahead.clone().fold(0, |sum, agent| sum ^ agent.warm()));
-            black_box(ahead.clone().fold(0, |sum, agent| sum ^ agent.warm_near()));
-            black_box(ahead.fold(0, |sum, agent| sum ^ agent.warm_end()));
-            for key in keys {
-                let Some(agent) = agents.get_mut(key) else { continue };
-                if agent.due.is_none_or(|due| due > now / SWEEP_MICROS) {
-                    continue;
-                }
-                let pending = pending.entry(agent.tenant).or_insert_with(Pending::of_known);
-                let held_before = agent.held.len();
-                while let Some(alone) = agent.open.iter().position(|session| now - session.last > idle) {
-                    let session = agent.open.remove(alone);
-                    end(config, agent, pending, buffers, session, now);
-                }
-                agent.due = None;
-                if let Some(first) = agent.open.iter().map(|session| session.last).min() {
-                    let sweep = ((first + idle) / SWEEP_MICROS).max(now / SWEEP_MICROS + 1);
-                    agent.due = Some(sweep);
-                    due.entry(sweep).or_default().push(*key);
-                }
-                if held_before == 0 && !agent.held.is_empty() {
-                    holding.push(*key);
-                }
+        in_steps::<4, _>(&now_due, |step, key| {
+            let Some(agent) = agents.get_mut(&key) else { return };
+            match step {
+                0 => return ask(&**agent),
+                1 => return agent.ask_near(),
+                2 => return agent.ask_ended(),
+                _ if agent.due.is_none_or(|due| due > now / SWEEP_MICROS) => return,
+                _ => {}
             }
-        }
+            let pending = pending.entry(agent.tenant).or_insert_with(Pending::of_known);
+            let held_before = agent.held.len();
+            while let Some(alone) = agent.open.iter().position(|session| now - session.last > idle) {
+                let session = agent.open.remove(alone);
+                end(config, agent, pending, buffers, session, now);
+            }
+            agent.due = None;
+            if let Some(first) = agent.open.iter().map(|session| session.last).min() {
+                let sweep = ((first + idle) / SWEEP_MICROS).max(now / SWEEP_MICROS + 1);
+                agent.due = Some(sweep);
+                due.entry(sweep).or_default().push(key);
+            }
+            if held_before == 0 && !agent.held.is_empty() {
+                holding.push(key);
+            }
+        });
     }
 
     /// After reading back: agents with open sessions become due.

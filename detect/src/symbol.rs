@@ -10,31 +10,27 @@ use crate::hash::{Map, map};
 /// Longest name kept for explanations.
 const NAME_CHARS_MAX: usize = 96;
 
-/// `text` without its ids, in `scratch` if that differs from `text`.
-pub(crate) fn template<'a>(text: &'a str, scratch: &'a mut String) -> &'a str {
-    if !text.bytes().any(|b| b.is_ascii_digit()) {
-        return text;
-    }
-    scratch.clear();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let word = word_len(rest);
-        if word == 0 {
-            let sign = rest.chars().next().map_or(1, char::len_utf8);
-            scratch.push_str(&rest[..sign]);
-            rest = &rest[sign..];
-            continue;
+/// Appends `text` without its ids.
+pub(crate) fn template(text: &str, out: &mut String) {
+    let (mut at, mut copied) = (0, 0);
+    while at < text.len() {
+        let word = Word::first(&text.as_bytes()[at..]);
+        if word.is_id() {
+            out.push_str(&text[copied..at]);
+            out.push('*');
+            copied = at + word.len;
         }
-        scratch.push_str(if is_id(&rest[..word]) { "*" } else { &rest[..word] });
-        rest = &rest[word..];
+        // A word ends before a sign, or before what follows a UUID.
+        at += word.len.max(1);
     }
-    scratch
+    out.push_str(&text[copied..]);
 }
 
 /// Appends an id as one spells it or another: without scheme, `www.`, a slash at the end, `.0` of a number, and case.
 pub(crate) fn normal(text: &str, out: &mut String) {
     let text = text.trim();
-    let text = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let scheme = text.match_indices(':').find(|(at, _)| text[at + 1..].starts_with("//"));
+    let text = scheme.map_or(text, |(at, _)| &text[at + 3..]);
     let text = text.strip_prefix("www.").unwrap_or(text).trim_end_matches('/');
     let number = text.split_once('.').filter(|(whole, rest)| {
         !whole.is_empty() && whole.bytes().all(|b| b.is_ascii_digit()) && rest.bytes().all(|b| b == b'0')
@@ -48,28 +44,45 @@ pub(crate) fn normal(text: &str, out: &mut String) {
     out[from..].make_ascii_lowercase();
 }
 
-/// The length of the word at the start of `text`; a UUID is one word.
-fn word_len(text: &str) -> usize {
-    if text.len() >= 36 && is_uuid(&text.as_bytes()[..36]) {
-        return 36;
-    }
-    text.bytes().position(|b| !b.is_ascii_alphanumeric()).unwrap_or(text.len())
+/// Letters and digits between other signs, or a UUID: how many, how many of them are digits, and hex digits.
+#[derive(Default)]
+struct Word {
+    len: usize,
+    digits: usize,
+    hex: usize,
+    is_uuid: bool,
 }
 
-fn is_uuid(bytes: &[u8]) -> bool {
+impl Word {
+    /// The word at the start of `text`; empty where another sign is.
+    #[inline]
+    fn first(text: &[u8]) -> Self {
+        let mut word = Word::default();
+        for byte in text.iter().take_while(|byte| byte.is_ascii_alphanumeric()) {
+            word.len += 1;
+            word.digits += usize::from(byte.is_ascii_digit());
+            word.hex += usize::from(byte.is_ascii_hexdigit());
+        }
+        if word.len == 8 && word.hex == 8 && text.first_chunk().is_some_and(is_uuid) {
+            return Word { len: UUID_BYTES, is_uuid: true, ..word };
+        }
+        word
+    }
+
+    #[inline]
+    fn is_id(&self) -> bool {
+        let Word { len, digits, hex, is_uuid } = *self;
+        is_uuid || digits > 0 && (digits == len || len >= 8 && hex == len || len >= 12 && digits >= 3)
+    }
+}
+
+const UUID_BYTES: usize = 36;
+
+fn is_uuid(bytes: &[u8; UUID_BYTES]) -> bool {
     bytes.iter().enumerate().all(|(i, b)| match i {
         8 | 13 | 18 | 23 => *b == b'-',
         _ => b.is_ascii_hexdigit(),
     })
-}
-
-fn is_id(word: &str) -> bool {
-    let digits = word.bytes().filter(u8::is_ascii_digit).count();
-    let hex = || word.bytes().all(|b| b.is_ascii_hexdigit());
-    digits == word.len()
-        || word.contains('-')
-        || (word.len() >= 8 && digits > 0 && hex())
-        || (word.len() >= 12 && digits >= 3)
 }
 
 /// What fingerprints of actions stand for.
@@ -100,8 +113,9 @@ impl Symbols {
     /// Remembers what `key` stands for.
     pub(crate) fn note(&mut self, key: u64, action: &str) {
         if self.known.len() < self.names_max && !self.known.contains_key(&key) {
-            let name = template(action, &mut String::new()).chars().take(NAME_CHARS_MAX).collect();
-            self.known.insert(key, name);
+            let mut name = String::new();
+            template(action, &mut name);
+            self.known.insert(key, name.chars().take(NAME_CHARS_MAX).collect());
         }
     }
 
@@ -129,9 +143,15 @@ mod tests {
             ("order:deadbeef01", "order:*"),
             ("cust_00u1a2b3c4d5e6f7", "cust_*"),
             ("ärger/7", "ärger/*"),
+            ("7ärger8", "*ärger8"),
+            ("6fa459ea-ee8a-3ca4-894e-db77e160355e7", "**"),
+            ("6fa459ea-ee8a", "*-ee8a"),
             ("sarah@example.com", "sarah@example.com"),
+            ("", ""),
         ] {
-            assert_eq!(template(text, &mut String::new()), expected, "{text}");
+            let mut out = "(".to_owned();
+            template(text, &mut out);
+            assert_eq!(out.strip_prefix('('), Some(expected), "{text}");
         }
     }
 

@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ahead::ask;
+
 /// Slots that a key may live in.
 const WINDOW: usize = 16;
 const COUNT_MAX: u64 = 0xffff;
@@ -67,16 +69,21 @@ impl Table {
         }
     }
 
-    /// Reads all of it, so that it comes from memory at once; the value says nothing.
+    /// Asks for all of it.
     #[inline]
-    pub(crate) fn warm(&self) -> u64 {
-        self.slots.iter().step_by(8).fold(0, |sum, slot| sum ^ slot)
+    pub(crate) fn ask(&self) {
+        ask(self.slots.as_slice());
     }
 
-    /// The same of where `key` is.
+    /// Asks for where `key` is.
     #[inline]
-    pub(crate) fn warm_at(&self, key: u64) -> u64 {
-        self.slots[key as usize & (self.slots.len() - 1)]
+    pub(crate) fn ask_at(&self, key: u64) {
+        ask(&self.slots[key as usize & (self.slots.len() - 1)]);
+    }
+
+    /// More than the nearest cache holds beside other things.
+    pub(crate) fn is_large(&self) -> bool {
+        self.bytes() > 16 << 10
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -86,19 +93,16 @@ impl Table {
     /// Where `key` is, or the first free slot where it may go.
     #[inline]
     fn find(&self, key: u64) -> Result<usize, Option<usize>> {
-        let tag = tag(key);
-        let look = |slots: &[u64], first: usize| {
-            slots.iter().enumerate().find_map(|(step, slot)| match *slot {
-                0 => Some(Err(Some(first + step))),
-                slot if slot & TAG == tag => Some(Ok(first + step)),
-                _ => None,
-            })
-        };
+        let (tag, mask) = (tag(key), self.slots.len() - 1);
         // The window goes on at the start where it reaches the end.
-        let (start, ahead) = self.slots.split_at(key as usize & (self.slots.len() - 1));
-        let wrapped = WINDOW.saturating_sub(ahead.len());
-        let found = look(&ahead[..WINDOW.min(ahead.len())], start.len()).or_else(|| look(&start[..wrapped], 0));
-        found.unwrap_or(Err(None))
+        for at in (0..WINDOW).map(|step| (key as usize).wrapping_add(step) & mask) {
+            match self.slots[at] {
+                0 => return Err(Some(at)),
+                slot if slot & TAG == tag => return Ok(at),
+                _ => {}
+            }
+        }
+        Err(None)
     }
 
     fn slot_for(&mut self, key: u64) -> usize {

@@ -112,11 +112,6 @@ impl Detector for Approval {
             }
         }
     }
-
-    #[inline]
-    fn warm(state: &Told) -> usize {
-        state.hour as usize
-    }
 }
 
 fn approved(seen: &Seen<'_>) -> bool {

@@ -76,11 +76,6 @@ impl Detector for Delegation {
     fn fold(shared: &mut Tally, notes: Drain<'_, Self::Note>, _: &Config, _: i64) {
         shared.fold(notes);
     }
-
-    #[inline]
-    fn warm(state: &Chains) -> usize {
-        state.kinds.warm()
-    }
 }
 
 /// Stands for the chain's depth and the caller; and the depth.

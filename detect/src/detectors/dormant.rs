@@ -103,11 +103,6 @@ impl Detector for Dormant {
         }
         None
     }
-
-    #[inline]
-    fn warm(state: &Silence) -> usize {
-        state.last as usize ^ state.credentials[0].last as usize ^ state.woke as usize
-    }
 }
 
 impl Silence {

@@ -138,14 +138,8 @@ pub trait Detector {
     fn fold(_shared: &mut Self::Shared, _notes: Drain<'_, Self::Note>, _config: &Config, _time: i64) {}
     /// Takes in that somebody was stopped or is let go.
     fn obey(_shared: &mut Self::Shared, _order: &Order) {}
-    /// Reads some of a state, so that it comes from memory ahead of the call; the value says nothing.
-    fn warm(_state: &Self::State) -> usize {
-        0
-    }
-    /// The same of what it points to.
-    fn warm_near(_state: &Self::State) -> usize {
-        0
-    }
+    /// Asks for the memory to which a state points, ahead of the call ([`crate::ahead`]).
+    fn ask_near(_state: &Self::State) {}
     /// Memory of a state beyond its own size, in bytes.
     fn bytes(_state: &Self::State) -> usize {
         0
@@ -257,13 +251,8 @@ macro_rules! detectors {
             }
 
             #[inline]
-            pub(crate) fn warm(&self) -> usize {
-                0 $(^ <$detector>::warm(&self.$name))*
-            }
-
-            #[inline]
-            pub(crate) fn warm_near(&self) -> usize {
-                0 $(^ <$detector>::warm_near(&self.$name))*
+            pub(crate) fn ask_near(&self) {
+                $(<$detector>::ask_near(&self.$name);)*
             }
 
             /// Memory beyond its own size.

@@ -117,11 +117,6 @@ impl Detector for MovedToken {
         }
         None
     }
-
-    #[inline]
-    fn warm(state: &Moves) -> usize {
-        state.count as usize ^ state.tokens[1].key as usize ^ state.places[PLACES_MAX - 1].1 as usize
-    }
 }
 
 impl Moves {
@@ -170,7 +165,8 @@ impl Place {
 
     /// The family of a user agent.
     pub(crate) fn client(agent: &str) -> u32 {
-        print(agent.split(['/', ' ']).next().unwrap_or_default()).max(1)
+        let end = agent.bytes().position(|byte| matches!(byte, b'/' | b' '));
+        print(&agent[..end.unwrap_or(agent.len())]).max(1)
     }
 
     pub(crate) fn country(code: &str) -> u16 {
@@ -207,6 +203,7 @@ fn print(text: &str) -> u32 {
 
 /// The /16 of an IPv4 address, the /48 of an IPv6 one, as it is written.
 fn network(ip: &str) -> &str {
-    let (sign, parts) = if ip.contains(':') { (':', 3) } else { ('.', 2) };
-    ip.match_indices(sign).nth(parts - 1).map_or(ip, |(end, _)| &ip[..end])
+    let (sign, parts) = if ip.bytes().any(|byte| byte == b':') { (b':', 3) } else { (b'.', 2) };
+    let mut ends = ip.bytes().enumerate().filter(|(_, byte)| *byte == sign);
+    ends.nth(parts - 1).map_or(ip, |(end, _)| &ip[..end])
 }

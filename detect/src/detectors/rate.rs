@@ -12,11 +12,10 @@
 //! quiet: list read invoices {records=40}, get read invoices/99 {records=1}
 //! ```
 
-use arrow::array::{Array, Int64Array};
-use schemas::Events;
 use serde::{Deserialize, Serialize};
 
 use super::{About, Detector, FACT_BITS, Report, Seen, Term};
+use crate::columns::{Columns, Numbers};
 use crate::engine::MINUTE_MICROS;
 use crate::evidence::History;
 use crate::explain::Case;
@@ -86,13 +85,8 @@ impl Detector for Rate {
     }
 
     #[inline]
-    fn warm(state: &Rates) -> usize {
-        state.burst as usize ^ state.rhythm.hours as usize
-    }
-
-    #[inline]
-    fn warm_near(state: &Rates) -> usize {
-        state.rhythm.warm()
+    fn ask_near(state: &Rates) {
+        state.rhythm.ask_near();
     }
 
     fn bytes(state: &Rates) -> usize {
@@ -139,14 +133,14 @@ fn limit(seen: &Seen<'_>) -> u32 {
 
 /// How much of each quantity a call is: data are its records, else kilobytes; cost is its price, else model tokens.
 #[inline]
-pub(crate) fn amounts(events: &Events<'_>, at: usize, share: f64) -> [u32; 4] {
-    let number = |column: &Int64Array| if column.is_valid(at) { column.value(at).max(0) } else { 0 };
-    let data = match number(events.records) {
-        0 => (number(events.bytes_out).saturating_add(number(events.bytes_in)) + 999) / 1_000,
+pub(crate) fn amounts(columns: &Columns<'_>, at: usize, share: f64) -> [u32; 4] {
+    let number = |column: &Numbers| column.or_0(at).max(0);
+    let data = match number(&columns.records) {
+        0 => (number(&columns.bytes_out).saturating_add(number(&columns.bytes_in)) + 999) / 1_000,
         records => records,
     };
-    let cost = match number(events.cost_micros) {
-        0 => number(events.tokens_in).saturating_add(number(events.tokens_out)),
+    let cost = match number(&columns.cost_micros) {
+        0 => number(&columns.tokens_in).saturating_add(number(&columns.tokens_out)),
         cost => cost,
     };
     let fits = |amount: i64| u32::try_from(amount).unwrap_or(u32::MAX);

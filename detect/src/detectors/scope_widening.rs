@@ -71,11 +71,6 @@ impl Detector for ScopeWidening {
     fn fold(shared: &mut Tally, notes: Drain<'_, Self::Note>, _: &Config, _: i64) {
         shared.fold(notes);
     }
-
-    #[inline]
-    fn warm(state: &Held) -> usize {
-        state.scopes.warm() ^ state.last as usize
-    }
 }
 
 fn widest<'a>(state: &Held, shared: &Tally, seen: &Seen<'a>) -> Option<(&'a str, Surprise)> {

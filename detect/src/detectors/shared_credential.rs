@@ -111,11 +111,6 @@ impl Detector for SharedCredential {
             }
         }
     }
-
-    #[inline]
-    fn warm(state: &Noted) -> usize {
-        state.0[0].0 as usize
-    }
 }
 
 impl Hand {

@@ -65,9 +65,4 @@ impl Detector for TenantReach {
     fn fold(shared: &mut Tally, notes: Drain<'_, Self::Note>, _: &Config, _: i64) {
         shared.fold(notes);
     }
-
-    #[inline]
-    fn warm(state: &Values) -> usize {
-        state.warm()
-    }
 }

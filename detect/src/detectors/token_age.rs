@@ -72,11 +72,6 @@ impl Detector for TokenAge {
         }
         None
     }
-
-    #[inline]
-    fn warm(state: &Ages) -> usize {
-        state.newest as usize
-    }
 }
 
 /// When the token was issued, and the minutes since.

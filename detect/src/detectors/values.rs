@@ -94,13 +94,6 @@ impl Values {
     }
 }
 
-impl Values {
-    #[inline]
-    pub(super) fn warm(&self) -> usize {
-        self.hour as usize ^ self.seen.len() ^ self.seen.first().map_or(0, |value| *value as usize)
-    }
-}
-
 impl Tally {
     pub(super) fn fold(&mut self, notes: impl Iterator<Item = New>) {
         for note in notes {
