@@ -9,6 +9,9 @@ use std::time::UNIX_EPOCH;
 
 use super::{File, Files};
 
+/// As large as the largest page that systems have. A page that is half written stays: the next append would have to read it.
+const PAGE_BYTES: u64 = 64 << 10;
+
 /// Files below a root. The default has no root: paths are absolute, or relative to the working directory.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
@@ -52,6 +55,11 @@ impl File for DiskFile {
     fn truncate(&mut self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
     }
+
+    fn forget(&mut self, range: Range<u64>) {
+        let whole = |at: u64| at / PAGE_BYTES * PAGE_BYTES;
+        forget(&self.0, whole(range.start)..whole(range.end));
+    }
 }
 
 impl Files for Disk {
@@ -90,10 +98,8 @@ impl Files for Disk {
     }
 
     fn forget(&self, path: &Path) {
-        #[cfg(target_os = "linux")]
         if let Ok(file) = fs::File::open(self.root.join(path)) {
-            // Where the file system knows no such hint, nothing is lost.
-            let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+            forget(&file, 0..u64::MAX);
         }
     }
 
@@ -147,6 +153,16 @@ impl Files for Disk {
 
     fn sync_dir(&self, folder: &Path) -> io::Result<()> {
         sync_folder(&self.root.join(folder))
+    }
+}
+
+#[cfg_attr(not(target_os = "linux"), allow(unused_variables))]
+fn forget(file: &fs::File, range: Range<u64>) {
+    #[cfg(target_os = "linux")]
+    if let Some(length) = std::num::NonZeroU64::new(range.end.saturating_sub(range.start)) {
+        // Up to the end is no length. Where the file system knows no such hint, nothing is lost.
+        let length = Some(length).filter(|_| range.end < u64::MAX);
+        let _ = rustix::fs::fadvise(file, range.start, length, rustix::fs::Advice::DontNeed);
     }
 }
 
