@@ -19,6 +19,8 @@ pub struct Config {
     pub sources_poll_secs: u64,
     /// A larger request body (after decompression) is refused.
     pub body_bytes_max: usize,
+    /// What the bodies of all requests that are being taken may hold together; beyond it a request is refused for a moment.
+    pub bodies_bytes_max: usize,
     /// So many records of a request are reported one by one.
     pub results_max: usize,
     /// Limits on records.
@@ -34,7 +36,10 @@ pub struct Config {
 impl Config {
     /// All that is wrong with the settings.
     pub fn problems(&self) -> Vec<String> {
-        kafka::problems(&self.kafka)
+        let room = self.bodies_bytes_max >= self.body_bytes_max;
+        let room =
+            (!room).then(|| "bodies_bytes_max: must be at least body_bytes_max, or no such body is taken".to_owned());
+        room.into_iter().chain(kafka::problems(&self.kafka)).collect()
     }
 }
 
@@ -60,6 +65,7 @@ impl Default for Config {
             sources_folder: None,
             sources_poll_secs: 5,
             body_bytes_max: 64 << 20,
+            bodies_bytes_max: 128 << 20,
             results_max: 1000,
             limits: Limits::default(),
             tokens: TokenConfig::default(),

@@ -5,9 +5,8 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -17,6 +16,7 @@ use schemas::{Principal, Verb};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::body::{BodyError, Room};
 use crate::config::Config;
 use crate::context::Carrier;
 use crate::worker::{Admission, Ingest, IngestError, Receipt, RecordResult};
@@ -27,6 +27,7 @@ const RETRY_AFTER_SECS: &str = "5";
 #[derive(Clone)]
 struct Door {
     ingest: Arc<Ingest>,
+    bodies: Room,
     results_max: usize,
 }
 
@@ -41,11 +42,9 @@ struct Wish {
 }
 
 pub fn routes(ingest: Arc<Ingest>, config: &Config) -> Router {
-    let door = Door { ingest, results_max: config.results_max };
-    Router::new()
-        .route("/v1/ingest/{source}", post(receive))
-        .layer(DefaultBodyLimit::max(config.body_bytes_max))
-        .with_state(door)
+    let bodies = Room::new(config.bodies_bytes_max, config.body_bytes_max);
+    let door = Door { ingest, bodies, results_max: config.results_max };
+    Router::new().route("/v1/ingest/{source}", post(receive)).with_state(door)
 }
 
 async fn receive(
@@ -53,14 +52,14 @@ async fn receive(
     principal: Option<Extension<Principal>>,
     Path(source): Path<String>,
     Query(wish): Query<Wish>,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Response {
     let Some(Extension(principal)) = principal.filter(|p| p.may(Verb::Ingest)) else {
         return problem(StatusCode::FORBIDDEN, "this token may not send records");
     };
-    let body = match body {
+    let body = match door.bodies.read(body).await {
         Ok(body) => body,
-        Err(rejection) => return problem(rejection.status(), &rejection.body_text()),
+        Err(error) => return body_error(&error),
     };
     let live = principal.may(Verb::Act);
     let admission = Admission {
@@ -70,7 +69,7 @@ async fn receive(
         instance: wish.instance,
         carrier: Carrier::Request { token: principal.name },
     };
-    match door.ingest.admit(&source, admission, body).await {
+    match door.ingest.admit(&source, admission, body.bytes.clone()).await {
         Ok(receipt) => answer(receipt, wish.results.as_deref() == Some("all"), door.results_max),
         Err(error) => error_response(&error),
     }
@@ -98,7 +97,7 @@ fn answer(mut receipt: Receipt, all: bool, results_max: usize) -> Response {
     }
 }
 
-/// An error of ingest as a problem document.
+/// An error of ingest as a problem document; of one that passes, when to come again.
 pub fn error_response(error: &IngestError) -> Response {
     let status = match error {
         IngestError::UnknownSource { .. } => StatusCode::NOT_FOUND,
@@ -109,15 +108,25 @@ pub fn error_response(error: &IngestError) -> Response {
         IngestError::Log(_) => StatusCode::SERVICE_UNAVAILABLE,
         IngestError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    let mut response = problem(status, &error.to_string());
-    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECS));
-    }
-    response
+    problem(status, &error.to_string())
+}
+
+fn body_error(error: &BodyError) -> Response {
+    let status = match error {
+        BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        BodyError::NoRoom => StatusCode::TOO_MANY_REQUESTS,
+        BodyError::Broken(_) => StatusCode::BAD_REQUEST,
+    };
+    problem(status, &error.to_string())
 }
 
 fn problem(status: StatusCode, detail: &str) -> Response {
     let title = status.canonical_reason().unwrap_or("error");
     let body = json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail});
-    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+    let mut response = (status, kind, body.to_string()).into_response();
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECS));
+    }
+    response
 }

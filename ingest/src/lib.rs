@@ -19,6 +19,7 @@
 //! ```
 //! Bad data never stops good data: a record becomes events, counted noise, or a quarantine row with a reason.
 
+mod body;
 mod catalog;
 pub mod config;
 pub mod context;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use futures::StreamExt;
 use http_body_util::BodyExt;
 use ingest::{Config, Ingest, Sources};
 use lake::clock::Clock;
@@ -24,15 +25,18 @@ struct Door {
 }
 
 fn door(verbs: Vec<Verb>) -> Door {
+    door_of(verbs, &Config::default())
+}
+
+fn door_of(verbs: Vec<Verb>, config: &Config) -> Door {
     let folder = tempfile::tempdir().expect("a folder");
     let clock = Clock::manual(RECEIVED_AT);
     let log = folder.path().join("log");
     let (log, _) = Log::open(Arc::new(Disk::default()), log, &LogConfig::default(), clock.clone(), &[]).expect("a log");
-    let config = Config::default();
     let sources = Sources::load(None).expect("the built-in mappings are right");
-    let ingest = Arc::new(Ingest::new(log, sources, clock, KEY, &config));
+    let ingest = Arc::new(Ingest::new(log, sources, clock, KEY, config));
     let principal = Principal { name: "t".into(), tenant: "acme".into(), holder: Holder::Machine, verbs };
-    Door { router: ingest::http::routes(ingest, &config).layer(Extension(principal)), _folder: folder }
+    Door { router: ingest::http::routes(ingest, config).layer(Extension(principal)), _folder: folder }
 }
 
 impl Door {
@@ -84,4 +88,30 @@ async fn errors_say_what_to_do() {
     assert_eq!(door.post("/v1/ingest/envoy", " ".repeat(65 << 20)).await.0, StatusCode::PAYLOAD_TOO_LARGE);
     let stranger = self::door(vec![Verb::Query]);
     assert_eq!(stranger.post("/v1/ingest/envoy", RECORD).await.0, StatusCode::FORBIDDEN);
+}
+
+/// Senders that send slowly hold no more than they may, and the others are told when to come again.
+#[tokio::test]
+async fn what_requests_hold_together_has_a_limit() {
+    let config = Config { body_bytes_max: 1024, bodies_bytes_max: 1024, ..Config::default() };
+    let door = door_of(vec![Verb::Ingest], &config);
+    let (begun, rest) = tokio::sync::oneshot::channel::<&[u8]>();
+    let slow = futures::stream::once(async { Ok::<_, std::convert::Infallible>(&b" "[..]) });
+    let slow = slow.chain(futures::stream::once(async { Ok(rest.await.expect("the rest comes")) }));
+    let slow = Request::post("/v1/ingest/envoy").body(Body::from_stream(slow)).expect("a request");
+    let mut slow = std::pin::pin!(door.router.clone().oneshot(slow));
+    assert!(futures::poll!(slow.as_mut()).is_pending(), "it waits for the rest");
+
+    let request = Request::post("/v1/ingest/envoy").body(Body::from(RECORD)).expect("a request");
+    let refused = door.router.clone().oneshot(request).await.expect("a router cannot fail");
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert!(refused.headers().contains_key("retry-after"));
+
+    begun.send(RECORD.as_bytes()).expect("it still waits");
+    assert_eq!(slow.await.expect("a router cannot fail").status(), StatusCode::OK);
+    let (status, _) = door.post("/v1/ingest/envoy", RECORD.replace("r-1", "r-2")).await;
+    assert_eq!(status, StatusCode::OK);
+    let (status, problem) = door.post("/v1/ingest/envoy", " ".repeat(1025)).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(problem["detail"].as_str().expect("a text").contains("body_bytes_max"), "{problem}");
 }
