@@ -203,4 +203,21 @@ mod tests {
         let mode = |path: &str| fs::metadata(root.path().join(path)).expect("is there").permissions().mode() & 0o777;
         assert_eq!(["a", "a/b", "a/b/x"].map(mode), [0o700, 0o700, 0o600]);
     }
+
+    #[test]
+    fn what_is_forgotten_is_still_there() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let files = Disk::rooted(root.path());
+        let mut file = files.create(Path::new("x")).expect("creates the file");
+        let mut written = Vec::new();
+        for length in [1, 70_000, 200_000, 0, 65_536] {
+            let start = written.len() as u64;
+            written.extend((0..length).map(|at: u32| at as u8));
+            file.append(&written[start as usize..]).expect("appends");
+            file.sync().expect("syncs");
+            file.forget(start..written.len() as u64);
+        }
+        files.forget(Path::new("x"));
+        assert_eq!(files.read(Path::new("x"), 0..written.len() as u64).expect("reads"), written);
+    }
 }

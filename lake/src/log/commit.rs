@@ -1,8 +1,7 @@
-//! From waiting groups to the bytes of one commit: duplicates out, few frames a kind, each group told where its rows are.
+//! From waiting groups to the bytes of one commit: duplicates out, one frame a kind, each group told where its rows are.
 //!
 //! Frames of a commit have a fixed order: control, verdicts, events, quarantine, ledger, alerts, orders, inventory, ticks. So within one group
-//! a change of rules comes before the events that it judges, and time passes after them. Only small batches of events are joined
-//! in one frame: it copies them.
+//! a change of rules comes before the events that it judges, and time passes after them.
 
 use std::sync::Arc;
 
@@ -20,9 +19,6 @@ use super::{Appended, Frame, LogError, Payload, Rows};
 
 /// Bytes that a commit took and that are kept for the next: taking them anew costs the kernel more than filling them.
 const BYTES_KEPT_MAX: usize = 16 << 20;
-
-/// Events are joined in frames of at most so many rows; a batch of more is a frame of its own.
-const JOINED_ROWS_MAX: usize = 1024;
 
 /// Makes frames' bytes; kept from one commit to the next.
 pub(super) struct Encoding {
@@ -122,44 +118,32 @@ pub(super) fn make(
 ) -> Result<Commit, LogError> {
     encoding.clear();
     let mut batches = Batches::default();
-    let mut commit = Commit { appended: Vec::with_capacity(groups.len()), ..Commit::default() };
+    let mut appended = Vec::with_capacity(groups.len());
+    let (mut rows, mut quarantined) = (0, 0);
     for group in groups {
         let refused = group.group.quarantine.as_ref().map_or(0, RecordBatch::num_rows) as u32;
         let (mut told, kept) = admit(group, windows, &mut batches)?;
-        let somewhere = |count| (count > 0).then_some(Rows { sequence: 0, offset: 0, index: 0, count });
-        told.quarantine.extend(somewhere(refused));
-        told.events.extend(somewhere(kept));
-        commit.ids += u64::from(kept);
-        commit.appended.push(told);
+        if refused > 0 {
+            told.quarantine = vec![Rows { sequence: 0, offset: 0, index: quarantined, count: refused }];
+            quarantined += refused;
+        }
+        if kept > 0 {
+            told.events = vec![Rows { sequence: 0, offset: 0, index: rows, count: kept }];
+            rows += kept;
+        }
+        appended.push(told);
     }
+    let events_at = offset + batches.control.len() as u64 + u64::from(!batches.verdicts.is_empty());
+    let mut commit = Commit { ids: u64::from(rows), appended, ..Commit::default() };
     commit.frames =
         encode(batches, offset, written_at, encoding).map_err(|error| LogError::Fatal(error.to_string()))?;
     let end = offset + commit.frames.len() as u64;
-    commit.appended.iter_mut().for_each(|told| told.end = end);
-    let rows = |frame: &Arc<Frame>, kind: Kind| match &frame.payload {
-        Payload::Events(batch) | Payload::Quarantine(batch) if Kind::of_payload(&frame.payload) == kind => {
-            Some((frame.offset, batch.num_rows() as u32))
-        }
-        _ => None,
-    };
-    let of = |kind: Kind| commit.frames.iter().filter_map(move |frame| rows(frame, kind));
-    tell(commit.appended.iter_mut().flat_map(|told| &mut told.events), of(Kind::Events));
-    tell(commit.appended.iter_mut().flat_map(|told| &mut told.quarantine), of(Kind::Quarantine));
-    Ok(commit)
-}
-
-/// Tells groups where their rows are, in frames of which offset and number of rows are given: they are in the order of the groups,
-/// those of one group in one frame.
-fn tell<'a>(groups: impl Iterator<Item = &'a mut Rows>, mut frames: impl Iterator<Item = (u64, u32)>) {
-    let (mut offset, mut count, mut index) = (0, 0, 0);
-    for rows in groups {
-        if index == count {
-            (offset, count) = frames.next().expect("all rows of the groups are in frames");
-            index = 0;
-        }
-        (rows.offset, rows.index) = (offset, index);
-        index += rows.count;
+    for told in &mut commit.appended {
+        told.end = end;
+        told.events.iter_mut().for_each(|rows| rows.offset = events_at);
+        told.quarantine.iter_mut().for_each(|refused| refused.offset = events_at + u64::from(rows > 0));
     }
+    Ok(commit)
 }
 
 /// Sorts a group's rows by kind, without those that came before. Also tells how many events were kept.
@@ -277,7 +261,7 @@ pub(super) fn read(batch: &RecordBatch) -> Result<Events<'_>, LogError> {
     Events::new(batch).map_err(|error| LogError::Malformed { table: "events", reason: error.to_string() })
 }
 
-/// Writes the frames, the last one marked.
+/// Writes one frame a kind, the last one marked.
 pub(super) fn encode(
     batches: Batches,
     offset: u64,
@@ -287,18 +271,13 @@ pub(super) fn encode(
     let ledger = if batches.ledger.is_empty() { vec![] } else { vec![ledger::batch(&batches.ledger)] };
     let mut payloads = batches.control;
     // Right behind their control frames: no event comes between what a person said and the row that says so.
-    joined(&batches.verdicts, Payload::Verdicts, &mut payloads)?;
-    let mut events = batches.events.as_slice();
-    while !events.is_empty() {
-        let (together, rest) = events.split_at(small(events).max(1));
-        joined(together, Payload::Events, &mut payloads)?;
-        events = rest;
-    }
-    joined(&batches.quarantine, Payload::Quarantine, &mut payloads)?;
-    joined(&ledger, Payload::Ledger, &mut payloads)?;
-    joined(&batches.alerts, Payload::Alerts, &mut payloads)?;
-    joined(&batches.orders, Payload::Orders, &mut payloads)?;
-    joined(&batches.inventory, Payload::Inventory, &mut payloads)?;
+    joined(batches.verdicts, Payload::Verdicts, &mut payloads)?;
+    joined(batches.events, Payload::Events, &mut payloads)?;
+    joined(batches.quarantine, Payload::Quarantine, &mut payloads)?;
+    joined(ledger, Payload::Ledger, &mut payloads)?;
+    joined(batches.alerts, Payload::Alerts, &mut payloads)?;
+    joined(batches.orders, Payload::Orders, &mut payloads)?;
+    joined(batches.inventory, Payload::Inventory, &mut payloads)?;
     payloads.extend(batches.ticks);
     let count = payloads.len();
     let mut frames = Vec::with_capacity(count);
@@ -312,24 +291,15 @@ pub(super) fn encode(
     Ok(frames)
 }
 
-/// How many of the first batches are small enough to be joined.
-fn small(batches: &[RecordBatch]) -> usize {
-    let rows = batches.iter().scan(0, |rows, batch| {
-        *rows += batch.num_rows();
-        Some(*rows)
-    });
-    rows.take_while(|rows| *rows <= JOINED_ROWS_MAX).count()
-}
-
 fn joined(
-    batches: &[RecordBatch],
+    batches: Vec<RecordBatch>,
     make: fn(RecordBatch) -> Payload,
     payloads: &mut Vec<Payload>,
 ) -> Result<(), ArrowError> {
-    match batches {
+    match batches.as_slice() {
         [] => {}
         [one] => payloads.push(make(one.clone())),
-        [first, ..] => payloads.push(make(concat_batches(&first.schema(), batches)?)),
+        [first, ..] => payloads.push(make(concat_batches(&first.schema(), &batches)?)),
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The embedded log: one sequence of frames, in segment files.
 //!
 //! ```text
-//! append(Group) ─▶ bounded queue ─▶ writer thread: duplicate filter ─▶ frames of each kind ─▶ one write, one fsync
+//! append(Group) ─▶ bounded queue ─▶ writer thread: duplicate filter ─▶ one frame a kind ─▶ one write, one fsync
 //!                                          └─ ids seen                └─▶ cache of newest frames ─▶ readers
 //! ```
 //! A group is written whole or not at all: its frames are adjacent and the last one says so; recovery cuts a torn tail
