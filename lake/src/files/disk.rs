@@ -9,6 +9,9 @@ use std::time::UNIX_EPOCH;
 
 use super::{File, Files};
 
+/// As large as the largest page that systems have. A page that is half written stays: the next append would have to read it.
+const PAGE_BYTES: u64 = 64 << 10;
+
 /// Files below a root. The default has no root: paths are absolute, or relative to the working directory.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
@@ -52,6 +55,11 @@ impl File for DiskFile {
     fn truncate(&mut self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
     }
+
+    fn forget(&mut self, range: Range<u64>) {
+        let whole = |at: u64| at / PAGE_BYTES * PAGE_BYTES;
+        forget(&self.0, whole(range.start)..whole(range.end));
+    }
 }
 
 impl Files for Disk {
@@ -90,10 +98,8 @@ impl Files for Disk {
     }
 
     fn forget(&self, path: &Path) {
-        #[cfg(target_os = "linux")]
         if let Ok(file) = fs::File::open(self.root.join(path)) {
-            // Where the file system knows no such hint, nothing is lost.
-            let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+            forget(&file, 0..u64::MAX);
         }
     }
 
@@ -150,6 +156,16 @@ impl Files for Disk {
     }
 }
 
+#[cfg_attr(not(target_os = "linux"), allow(unused_variables))]
+fn forget(file: &fs::File, range: Range<u64>) {
+    #[cfg(target_os = "linux")]
+    if let Some(length) = std::num::NonZeroU64::new(range.end.saturating_sub(range.start)) {
+        // Up to the end is no length. Where the file system knows no such hint, nothing is lost.
+        let length = Some(length).filter(|_| range.end < u64::MAX);
+        let _ = rustix::fs::fadvise(file, range.start, length, rustix::fs::Advice::DontNeed);
+    }
+}
+
 fn sync_folder(folder: &Path) -> io::Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     fs::File::open(folder)?.sync_all()
@@ -186,5 +202,22 @@ mod tests {
         drop(files.create(Path::new("a/b/x")).expect("creates the file"));
         let mode = |path: &str| fs::metadata(root.path().join(path)).expect("is there").permissions().mode() & 0o777;
         assert_eq!(["a", "a/b", "a/b/x"].map(mode), [0o700, 0o700, 0o600]);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_still_there() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let files = Disk::rooted(root.path());
+        let mut file = files.create(Path::new("x")).expect("creates the file");
+        let mut written = Vec::new();
+        for length in [1, 70_000, 200_000, 0, 65_536] {
+            let start = written.len() as u64;
+            written.extend((0..length).map(|at: u32| at as u8));
+            file.append(&written[start as usize..]).expect("appends");
+            file.sync().expect("syncs");
+            file.forget(start..written.len() as u64);
+        }
+        files.forget(Path::new("x"));
+        assert_eq!(files.read(Path::new("x"), 0..written.len() as u64).expect("reads"), written);
     }
 }

@@ -30,6 +30,8 @@ pub trait File: Send + Debug {
     fn sync(&mut self) -> io::Result<()>;
     /// Cuts the file to `len` bytes; durable after [`sync`](Self::sync).
     fn truncate(&mut self, len: u64) -> io::Result<()>;
+    /// Nobody is going to read these synced bytes soon: the system need not keep them in memory. A hint.
+    fn forget(&mut self, _: Range<u64>) {}
 }
 
 /// The operations on a file system that log and lake need. Paths are absolute or relative to the layer's root.
@@ -50,7 +52,7 @@ pub trait Files: Send + Sync + Debug {
     fn modified_micros(&self, _: &Path) -> io::Result<Option<i64>> {
         Ok(None)
     }
-    /// Nobody is going to read the file's synced bytes soon: the system need not keep them in memory. A hint.
+    /// The same as [`File::forget`] for all of a file.
     fn forget(&self, _: &Path) {}
     /// Renames within one file system, replacing `to`. Survives a cut whole or not at all.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;

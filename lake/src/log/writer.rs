@@ -151,7 +151,11 @@ impl Writer {
             }
             return Err(error);
         }
-        self.file.sync().map_err(|error| LogError::sync(&path, &error))
+        self.file.sync().map_err(|error| LogError::sync(&path, &error))?;
+        // Readers that keep up have it from the cache of frames. Its pages serve the next commit: new ones cost the kernel
+        // several times as much as what is copied into them.
+        self.file.forget(start..start + bytes);
+        Ok(())
     }
 
     /// Begins a new segment. One that could not be begun must be gone before the old one grows: it would overlap.

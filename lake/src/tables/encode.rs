@@ -2,19 +2,22 @@
 //!
 //! Sorted by tenant, agent and time, so that one agent's rows lie together; bloom filters on the ids people look up; no
 //! dictionary and no bounds where each value is its own (they would be built and thrown away, or tell nothing). Light zstd, also
-//! where small files are merged: there level 6 was a third of the time and saved 3 %. Raw records are sorted as views: their bytes are
-//! copied once, from the log's frames into the file's pages. Short texts are copied, which costs less than views of them.
+//! where small files are merged: there level 6 was a third of the time and saved 3 %. A column is written whole before the next
+//! one is begun: what it gathers from lies in a core's cache then, and one dictionary and compressor are alive at a time. Raw
+//! records are sorted as views: their bytes are copied once, from the log's frames into the file's pages. Short texts are
+//! copied, which costs less than views of them.
 //! Pure: rows in, bytes out.
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Date32Array, RecordBatch, StringArray, StringViewArray, new_null_array};
 use arrow::compute::interleave;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::Field;
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use chrono::DateTime;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, compute_leaves};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
@@ -58,7 +61,12 @@ const DISTINCT: &[&str] = &[
 const STATISTICS: &[&str] = &["time", "received_at", "tenant", "log_offset"];
 /// The column whose texts are long.
 const LONG: &str = "raw";
+/// Its pages are small enough for a core's own cache, where they are made and compressed, and for a look at one record: a fifth
+/// less time than with 1 MiB, files 1 % larger (with 128 KiB a tenth less still, and 2 % larger still).
+const LONG_PAGE_BYTES_MAX: usize = 256 << 10;
 const GROUP_ROWS_MAX: usize = 65_536;
+/// A little more than an event takes in a file: where a file grows it is copied.
+const ROW_BYTES: usize = 384;
 const CHUNK_ROWS: usize = 8_192;
 const BLOOM_FALSE_POSITIVES: f64 = 0.01;
 
@@ -114,49 +122,62 @@ fn encode_day(
     // The day is the folder's name; Delta readers do not look for it in the file.
     let columns: Vec<usize> = (0..table.columns.len()).filter(|&c| c != day_column).collect();
     let schema = Arc::new(batches[0].schema().project(&columns)?);
-    let gather = Gather::new(&schema, columns.iter().map(|&c| batches.iter().map(|b| b.column(c)).collect()).collect());
-    let mut bytes = Vec::new();
-    // The file's schema says text, not view: readers need not know how it was written.
-    let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(properties(table, rows.len())))?;
-    for chunk in rows.chunks(CHUNK_ROWS) {
-        writer.write(&gather.rows(chunk)?)?;
+    let mut bytes = Vec::with_capacity(rows.len() * ROW_BYTES);
+    let writer = ArrowWriter::try_new(&mut bytes, schema.clone(), Some(properties(table, rows.len())))?;
+    let (mut file, factory) = writer.into_serialized_writer()?;
+    for (number, rows) in rows.chunks(GROUP_ROWS_MAX).enumerate() {
+        let mut group = file.next_row_group()?;
+        let mut writers = factory.create_column_writers(number)?.into_iter();
+        for (field, &column) in schema.fields().iter().zip(&columns) {
+            let gather = Gather::new(field, batches.iter().map(|b| b.column(column)));
+            for chunk in gather.encoded(rows, &mut writers)? {
+                chunk.append_to_row_group(&mut group)?;
+            }
+        }
+        group.close()?;
     }
-    let metadata = writer.close()?;
+    let metadata = file.close()?;
     Ok(DataFile { day, stats: stats(table, &metadata), bytes })
 }
 
-/// Columns of several batches, to take rows from in any order.
-struct Gather {
-    schema: SchemaRef,
-    /// Of each column its part in every batch; none where all its values are null.
-    columns: Vec<Vec<ArrayRef>>,
+/// A column of several batches, to take rows from in any order.
+struct Gather<'a> {
+    field: &'a Field,
+    /// Its part in every batch; none where all its values are null.
+    parts: Vec<ArrayRef>,
 }
 
-impl Gather {
-    fn new(schema: &Schema, columns: Vec<Vec<&ArrayRef>>) -> Gather {
-        let is_long = |field: &Field| field.name() == LONG && *field.data_type() == DataType::Utf8;
-        let viewed = |field: &Arc<Field>| match is_long(field) {
-            true => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View)),
-            false => field.clone(),
-        };
-        let parts = |(parts, field): (Vec<&ArrayRef>, &Arc<Field>)| {
-            let empty = parts.iter().all(|part| part.null_count() == part.len());
-            let part = |part: &ArrayRef| if is_long(field) { view(part) } else { part.clone() };
-            if empty { Vec::new() } else { parts.into_iter().map(part).collect() }
-        };
-        let columns = columns.into_iter().zip(schema.fields()).map(parts).collect();
-        Gather { schema: Arc::new(Schema::new(schema.fields().iter().map(viewed).collect::<Vec<_>>())), columns }
+impl<'a> Gather<'a> {
+    fn new<'b>(field: &'a Field, parts: impl Iterator<Item = &'b ArrayRef> + Clone) -> Self {
+        let empty = parts.clone().all(|part| part.null_count() == part.len());
+        // The file's schema says text, not view: readers need not know how it was written.
+        let part = |part: &ArrayRef| if field.name() == LONG { view(part) } else { part.clone() };
+        Gather { field, parts: if empty { Vec::new() } else { parts.map(part).collect() } }
     }
 
-    fn rows(&self, places: &[(usize, usize)]) -> Result<RecordBatch, ArrowError> {
-        let take = |(parts, field): (&Vec<ArrayRef>, &Arc<Field>)| {
-            if parts.is_empty() {
-                return Ok(new_null_array(field.data_type(), places.len()));
+    fn rows(&self, places: &[(usize, usize)]) -> Result<ArrayRef, ArrowError> {
+        match self.parts.as_slice() {
+            [] => Ok(new_null_array(self.field.data_type(), places.len())),
+            parts => interleave(&parts.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>(), places),
+        }
+    }
+
+    /// The rows as the file holds them, for each of the column's leaves, whose writers come next.
+    fn encoded(
+        &self,
+        places: &[(usize, usize)],
+        writers: &mut impl Iterator<Item = ArrowColumnWriter>,
+    ) -> Result<Vec<ArrowColumnChunk>, ParquetError> {
+        let mut leaves: Vec<ArrowColumnWriter> = Vec::new();
+        for places in places.chunks(CHUNK_ROWS) {
+            for (number, leaf) in compute_leaves(self.field, &self.rows(places)?)?.iter().enumerate() {
+                if number == leaves.len() {
+                    leaves.extend(writers.next());
+                }
+                leaves[number].write(leaf)?;
             }
-            interleave(&parts.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>(), places)
-        };
-        let columns = self.columns.iter().zip(self.schema.fields()).map(take).collect::<Result<_, ArrowError>>()?;
-        RecordBatch::try_new(self.schema.clone(), columns)
+        }
+        leaves.into_iter().map(ArrowColumnWriter::close).collect()
     }
 }
 
@@ -178,6 +199,9 @@ pub(super) fn properties(table: &Table, rows: usize) -> WriterProperties {
     let column = |builder: WriterPropertiesBuilder, name: &str| {
         let path = || ColumnPath::from(name);
         let mut builder = builder;
+        if name == LONG {
+            builder = builder.set_column_data_page_size_limit(path(), LONG_PAGE_BYTES_MAX);
+        }
         if DISTINCT.contains(&name) {
             builder = builder.set_column_dictionary_enabled(path(), false);
         }
@@ -191,7 +215,6 @@ pub(super) fn properties(table: &Table, rows: usize) -> WriterProperties {
             _ if DISTINCT.contains(&name) && !STATISTICS.contains(&name) => {
                 builder.set_column_statistics_enabled(path(), EnabledStatistics::None)
             }
-            "raw" => builder.set_column_statistics_enabled(path(), EnabledStatistics::None),
             _ if SORT.contains(&name) => builder.set_column_statistics_enabled(path(), EnabledStatistics::Page),
             _ => builder,
         }

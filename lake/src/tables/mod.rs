@@ -87,8 +87,9 @@ const NEXT: &str = "next";
 const LET_GO: &str = "let_go";
 /// The group under which the log knows the writer.
 pub const GROUP: &str = "lake";
-/// How often the writer looks for new frames. Nobody waits for it: what is not yet written is read from the log.
-const LOOK_MILLIS: u64 = 250;
+/// How often the writer looks for new frames. Nobody waits for it: what is not yet written is read from the log. But at a
+/// quarter of a second, frames left the log's cache before they were looked for whenever many came.
+const LOOK_MILLIS: u64 = 50;
 
 /// Settings of the Delta tables.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

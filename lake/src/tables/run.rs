@@ -199,7 +199,7 @@ impl Lake {
     }
 
     async fn write_and_publish(&self, writer: &mut Writer) -> Result<(), LakeError> {
-        writer.write(self.clock.now_micros()).await?;
+        writer.write(&self.log, self.config.flush_bytes_max, self.clock.now_micros()).await?;
         // Before the log may let the frames go: a snapshot that finds them gone must find this.
         self.publish(writer);
         let mut next = writer.next().clone();

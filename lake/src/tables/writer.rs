@@ -1,12 +1,16 @@
 //! Gathers the log's frames and writes them to the tables. The rules it keeps are in the folder's header.
+//!
+//! While it writes it goes on gathering: frames that come meanwhile are still in memory then, and need not be read from the
+//! disk and decoded.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, RecordBatch};
 
 use super::delta::Placed;
 use super::snapshot::Published;
-use super::{LakeConfig, LakeError, TableState};
+use super::{LOOK_MILLIS, LakeConfig, LakeError, TableState};
 use crate::log::{Frame, Log, Payload, Positions, Turn};
 
 /// A failed flush is tried again after this long.
@@ -19,12 +23,11 @@ pub(crate) struct Writer {
     next: Positions,
     /// The division that is written for; none while one is gone over to.
     turn: Option<Turn>,
-    /// Frames of the turn's sequences from `next` to `gathered`; what is left out between them is in the tables.
-    pending: Vec<Arc<Frame>>,
+    pending: Gathered,
+    /// Gathered while what is pending was being written; pending with the next fill.
+    ahead: Gathered,
+    /// Frames of the turn's sequences from `next` to here are in one of the two; what is left out between them is in the tables.
     gathered: Positions,
-    pending_bytes: usize,
-    /// When the first pending frame was gathered.
-    since: i64,
     /// What another process left unwritten has waited already.
     at_once: bool,
     not_before: i64,
@@ -32,18 +35,65 @@ pub(crate) struct Writer {
     looked_at: i64,
 }
 
+/// Frames of several sequences, each sequence's in order.
+#[derive(Default)]
+struct Gathered {
+    frames: Vec<Arc<Frame>>,
+    bytes: usize,
+    /// When the first of them was gathered.
+    since: i64,
+}
+
+impl Gathered {
+    /// Takes new frames of `sequences` behind `at`, up to `bytes_max` of them in all.
+    async fn fill(
+        &mut self,
+        log: &Arc<Log>,
+        sequences: &[usize],
+        at: &mut Positions,
+        bytes_max: usize,
+        now: i64,
+    ) -> Result<(), LakeError> {
+        while self.bytes < bytes_max && sequences.iter().any(|sequence| at.get(*sequence) < log.end(*sequence)) {
+            if self.frames.is_empty() {
+                self.since = now;
+            }
+            let (log, from, of, bytes_max) = (log.clone(), at.clone(), sequences.to_vec(), bytes_max - self.bytes);
+            let read = tokio::task::spawn_blocking(move || log.read_of(&of, &from, bytes_max)).await;
+            for frame in read.map_err(|e| LakeError::Panicked(e.to_string()))?? {
+                self.bytes += rows(&frame.payload).map_or(0, |(_, batch)| bytes(batch));
+                at.pass(frame.sequence, frame.offset + 1);
+                self.frames.push(frame);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes those that come behind its own.
+    fn append(&mut self, behind: &mut Gathered) {
+        if self.frames.is_empty() {
+            self.since = behind.since;
+        }
+        self.frames.append(&mut behind.frames);
+        self.bytes += std::mem::take(&mut behind.bytes);
+    }
+
+    fn clear(&mut self) {
+        *self = Gathered::default();
+    }
+}
+
 impl Writer {
     /// A writer of nothing yet, that knows what the tables say.
     pub(crate) fn new(tables: Vec<TableState>) -> Self {
-        let (next, gathered) = Default::default();
+        let (next, gathered, pending, ahead) = Default::default();
         Writer {
             tables,
             next,
             turn: None,
-            pending: Vec::new(),
+            pending,
+            ahead,
             gathered,
-            pending_bytes: 0,
-            since: 0,
             at_once: false,
             not_before: i64::MIN,
             looked_at: i64::MIN,
@@ -98,7 +148,7 @@ impl Writer {
     pub(crate) fn leave(&mut self) {
         self.turn = None;
         self.pending.clear();
-        self.pending_bytes = 0;
+        self.ahead.clear();
     }
 
     /// Begins with the sequences of `turn`, each at `begin`.
@@ -120,31 +170,17 @@ impl Writer {
 
     /// Gathers new frames, up to `bytes_max` of them.
     pub(crate) async fn fill(&mut self, log: &Arc<Log>, bytes_max: usize, now: i64) -> Result<(), LakeError> {
+        self.pending.append(&mut self.ahead);
         let sequences = self.sequences();
-        loop {
-            let ended = |sequence: &usize| self.gathered.get(*sequence) >= log.end(*sequence);
-            if sequences.iter().all(ended) || self.pending_bytes >= bytes_max {
-                self.at_once &= !self.pending.is_empty();
-                return Ok(());
-            }
-            if self.pending.is_empty() {
-                self.since = now;
-            }
-            let (log, from, bytes_max) = (log.clone(), self.gathered.clone(), bytes_max - self.pending_bytes);
-            let of = sequences.clone();
-            let read = tokio::task::spawn_blocking(move || log.read_of(&of, &from, bytes_max)).await;
-            for frame in read.map_err(|e| LakeError::Panicked(e.to_string()))?? {
-                self.pending_bytes += rows(&frame.payload).map_or(0, |(_, batch)| bytes(batch));
-                self.gathered.pass(frame.sequence, frame.offset + 1);
-                self.pending.push(frame);
-            }
-        }
+        self.pending.fill(log, &sequences, &mut self.gathered, bytes_max, now).await?;
+        self.at_once &= !self.pending.frames.is_empty();
+        Ok(())
     }
 
     pub(crate) fn due(&self, config: &LakeConfig, now: i64, at_once: bool) -> bool {
-        let waited = at_once || self.at_once || now - self.since >= config.flush_secs as i64 * 1_000_000;
-        let full = self.pending_bytes >= config.flush_bytes_max;
-        !self.pending.is_empty() && self.may_try(now) && (waited || full)
+        let waited = at_once || self.at_once || now - self.pending.since >= config.flush_secs as i64 * 1_000_000;
+        let full = self.pending.bytes >= config.flush_bytes_max;
+        !self.pending.frames.is_empty() && self.may_try(now) && (waited || full)
     }
 
     pub(crate) fn may_try(&self, now: i64) -> bool {
@@ -155,28 +191,46 @@ impl Writer {
         self.not_before = now + RETRY_MICROS;
     }
 
-    /// Writes the pending frames' rows to their tables. After an error it may be called again: what was written is left out.
-    pub(crate) async fn write(&mut self, now: i64) -> Result<(), LakeError> {
-        if self.pending.is_empty() {
+    /// Writes the pending frames' rows to their tables, and gathers new frames meanwhile, up to `bytes_max` as at a fill. After
+    /// an error it may be called again: what was written is left out.
+    pub(crate) async fn write(&mut self, log: &Arc<Log>, bytes_max: usize, now: i64) -> Result<(), LakeError> {
+        if self.pending.frames.is_empty() {
             return Ok(());
         }
         let mut of_table: Vec<Vec<Placed>> = vec![Vec::new(); self.tables.len()];
         let mut end = Positions::default();
-        for frame in &self.pending {
+        for frame in &self.pending.frames {
             end.pass(frame.sequence, frame.offset + 1);
             if let Some((table, batch)) = rows(&frame.payload) {
                 let (sequence, offset, batch) = (frame.sequence, frame.offset, batch.clone());
                 of_table[table].push(Placed { sequence, offset, batch });
             }
         }
-        for (table, rows) in self.tables.iter_mut().zip(of_table) {
-            if !rows.is_empty() {
-                table.append(&rows, &end, now).await?;
+        // Where writing fails again and again, what waits must not grow.
+        let ahead_bytes_max = (2 * bytes_max).saturating_sub(self.pending.bytes);
+        let sequences = self.sequences();
+        let (tables, ahead, gathered) = (&mut self.tables, &mut self.ahead, &mut self.gathered);
+        let writing = async {
+            for (table, rows) in tables.iter_mut().zip(of_table) {
+                if !rows.is_empty() {
+                    table.append(&rows, &end, now).await?;
+                }
             }
+            Ok::<(), LakeError>(())
+        };
+        let gathering = async {
+            // An error comes again with the next fill.
+            while ahead.fill(log, &sequences, gathered, ahead_bytes_max, now).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(LOOK_MILLIS)).await;
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            written = writing => written?,
+            () = gathering => {}
         }
         self.next.pass_all(&end);
         self.pending.clear();
-        self.pending_bytes = 0;
         self.at_once = false;
         Ok(())
     }

@@ -6,7 +6,7 @@ use lake::log::{Group, LogConfig, LogError, Payload, Rows};
 use proptest::prelude::*;
 use schemas::ledger::Ledger;
 use schemas::order::{self, OrderRow};
-use schemas::quarantine::{self, QuarantineRow};
+use schemas::quarantine::{self, Quarantine, QuarantineRow};
 use schemas::verdict::{self, VerdictRow};
 use serde_json::json;
 
@@ -69,6 +69,36 @@ fn a_repeat_is_dropped_and_other_bytes_under_the_same_id_are_kept() {
     let appended = append(&log, events([("a", "2"), ("b", "1")])).expect("appends");
     assert_eq!((appended.events, appended.duplicates.len()), (vec![], 2));
     assert_eq!(stream(&log).len(), 3);
+}
+
+/// Groups that wait together share frames.
+#[test]
+fn each_group_is_told_where_its_rows_are() {
+    let (log, _) = open(&SimFiles::new(), &LogConfig { linger_ms: 50, ..small() }).expect("opens");
+    let quarantined = |n: usize| vec![QuarantineRow { reason: n.to_string(), ..QuarantineRow::default() }];
+    let groups = [700, 0, 1_100, 1].into_iter().enumerate().map(|(n, count)| {
+        let ids: Vec<String> = (0..count).map(|row| format!("{n}/{row}")).collect();
+        Group {
+            quarantine: Some(quarantine::batch(&quarantined(n))),
+            ..events(ids.iter().map(|id| (id.as_str(), "r")))
+        }
+    });
+    let appended = runtime().block_on(futures::future::join_all(groups.map(|group| log.append(group))));
+    let frames = frames(&log);
+    for (n, appended) in appended.into_iter().map(|appended| appended.expect("appends")).enumerate() {
+        let own = |rows: &Rows| {
+            (rows.index as usize..(rows.index + rows.count) as usize, &frames[rows.offset as usize].payload)
+        };
+        for (range, payload) in appended.events.iter().map(own) {
+            let Payload::Events(batch) = payload else { panic!("no events at {n}") };
+            let events = Events::new(batch).expect("has the columns");
+            let ids = range.enumerate().map(|(row, at)| events.event_id.value(at) == format!("{n}/{row}"));
+            assert!(ids.fold(true, |all, own| all && own), "group {n}");
+        }
+        let (range, Payload::Quarantine(batch)) = own(&appended.quarantine[0]) else { panic!("no refused row of {n}") };
+        let refused = Quarantine::new(batch).expect("has the columns");
+        assert_eq!((range.len(), refused.reason.value(range.start)), (1, n.to_string().as_str()));
+    }
 }
 
 #[test]
