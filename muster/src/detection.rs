@@ -18,7 +18,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use arrow::array::Array;
 use detect::{Engine, Shards};
 use lake::log::{Frame, Group, Log, LogError, Payload, Positions, Share, Turn};
@@ -175,11 +175,12 @@ impl Detection {
                     (turn, remembered)
                 }
             };
-            let begun = Judging::begin(&mut self, turn.clone(), remembered);
+            let begun = Judging::begin(&mut self, turn.clone(), remembered, runtime);
             match begun.and_then(|judging| judging.run(runtime)) {
                 Ok(Ended::Closed) => return Ok(()),
                 Ok(Ended::Turn) => {}
                 Ok(Ended::Hole) => _ = runtime.block_on(self.other_turn(&turn)),
+                Err(error) if matches!(log_error(&error), Some(LogError::Closed)) => return Ok(()),
                 Err(error) if log_error(&error).is_some_and(LogError::retry_helps) => {
                     tracing::warn!("the detectors cannot begin, and try again: {error:#}");
                     runtime.block_on(self.other_turn(&turn));
@@ -271,7 +272,7 @@ struct Judging<'a> {
 }
 
 impl<'a> Judging<'a> {
-    fn begin(role: &'a mut Detection, turn: Turn, remembered: Remembered) -> Result<Self> {
+    fn begin(role: &'a mut Detection, turn: Turn, remembered: Remembered, runtime: &Handle) -> Result<Self> {
         let Remembered { engine, budget, position, time, exchange: from } = remembered;
         let position = retained(&role.log, &position, &turn)?;
         role.log.passed(GROUP, &position);
@@ -283,12 +284,8 @@ impl<'a> Judging<'a> {
             schemas::id::digest([engine.rules_digest().as_bytes(), version.as_bytes(), &budget])
         };
         let theirs = (0..count).filter(|sequence| !turn.has(*sequence));
-        if let Some(log) = role.exchange.as_ref().filter(|log| log.end(0) < from) {
-            bail!(
-                "{} ends at {}, before {from}: it is not the topic that the detectors met on",
-                log.name(0),
-                log.end(0)
-            );
+        if let Some(log) = &role.exchange {
+            runtime.block_on(exchange::reach(log, from, PATIENCE))?;
         }
         let exchange = role.exchange.clone().map(|log| Exchange::new(log, rules(), from, theirs));
         let sequences = std::iter::repeat_with(|| Sequence { last: time, ..Sequence::default() }).take(count).collect();
@@ -581,10 +578,15 @@ impl<'a> Judging<'a> {
     /// Begins to write a snapshot. Judging goes on meanwhile: alerts never wait for the place where the lake is.
     fn save(&mut self, runtime: &Handle) -> Result<()> {
         let files = self.files(self.time, &self.budget, &self.position)?;
-        let (memory, prunes) = (self.role.memory.clone(), self.turn.has(0));
+        let (memory, prunes) = (self.role.memory.clone(), self.turn.has(0).then(|| self.role.config.clone()));
         let writing = runtime.spawn(async move {
             memory.write(files).await?;
-            if prunes { memory.prune().await } else { Ok(()) }
+            if let Some(config) = prunes
+                && let Err(error) = memory.prune(&config).await
+            {
+                tracing::warn!("older cuts of the detectors' memory cannot be deleted, and stay: {error:#}");
+            }
+            Ok(())
         });
         self.saving = Some((self.position.clone(), writing));
         self.unsaved = Unsaved::default();
@@ -681,6 +683,8 @@ pub(crate) fn control_of(step: &OrderRow) -> Option<Value> {
     }
 }
 
+#[cfg(test)]
+mod division;
 #[cfg(test)]
 mod tests;
 

@@ -214,6 +214,11 @@ impl Node {
         let respond = resolve_secrets(&config.respond)?;
         let store = Store::open(config, clock).await?;
         let Store { config, clock, log, files, key, .. } = &store;
+        if config.server.has(Role::Respond) {
+            let claiming = log.clone();
+            let claimed = tokio::task::spawn_blocking(move || claiming.claim(Role::Respond.name())).await?;
+            claimed.context("orders would be carried out twice: `server.roles` says what this process does")?;
+        }
         let folder = &config.data.folder;
         // Orders are few and old ones are noted again: small segments, and no window of event ids to keep.
         let small = LogConfig {
@@ -407,8 +412,9 @@ impl Node {
         standings
     }
 
-    /// Resolves when every role has taken all that is in the log now: tables written, alerts judged and handled.
-    pub(crate) async fn settle(&self) -> Result<()> {
+    /// Resolves when every role of this process has taken all that is in the log now, of its own sequences: tables written,
+    /// alerts judged and handled. Says how many rows wait for other processes to write them to the tables.
+    pub(crate) async fn settle(&self) -> Result<u64> {
         let mut polls = tokio::time::interval(Duration::from_millis(5));
         // Alerts make frames of their own, so the responder's end is asked for when the detectors are done.
         if let Some(shown) = &self.detected {
@@ -425,7 +431,11 @@ impl Node {
                 polls.tick().await;
             }
         }
-        self.lake.flush().await.context("the lake cannot be written")
+        self.lake.flush().await.context("the lake cannot be written")?;
+        if !self.log.is_shared() {
+            return Ok(0);
+        }
+        Ok(self.lake.snapshot().await.context("the log cannot be read")?.waiting_rows())
     }
 
     /// The store's status and that of the roles.

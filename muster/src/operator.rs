@@ -11,7 +11,7 @@ use axum::{Extension, Json, Router};
 use ingest::{Admission, Carrier};
 use lake::tables::{Hold, LakeError};
 use schemas::Principal;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::keeping::{self, Erase};
 use crate::node::Node;
@@ -56,6 +56,13 @@ async fn ingest_file(
     }
 }
 
+/// What settling left.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Settled {
+    /// Rows of the log that other processes are to write to the tables.
+    pub(crate) rows_waiting: u64,
+}
+
 /// Which inventory polls to run; all without a name.
 #[derive(Deserialize)]
 struct Polls {
@@ -70,12 +77,9 @@ async fn run_inventory(State(node): State<Arc<Node>>, Query(polls): Query<Polls>
     }
 }
 
-/// Answers when everything received so far is in the tables, judged and handled.
+/// Answers when everything received so far is in the tables, judged and handled, as far as that is this process's.
 async fn settle(State(node): State<Arc<Node>>) -> Response {
-    match node.settle().await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error:#}")),
-    }
+    answered(node.settle().await.map(|rows_waiting| Settled { rows_waiting }))
 }
 
 /// The mappings in force.

@@ -35,6 +35,8 @@ pub enum LogError {
     /// duplicate filter knows it.
     #[error("kafka {place}: {reason}")]
     Kafka { place: String, reason: String },
+    #[error("another process has the role `{role}`, which one alone may have")]
+    Taken { role: String },
     #[error("log settings: {0}")]
     Config(String),
 }

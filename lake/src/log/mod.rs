@@ -239,6 +239,15 @@ impl Log {
         }
     }
 
+    /// Takes a role that one process alone may have, until the log closes; fails where another process has it. The embedded
+    /// log is one process's alone. Blocks on the brokers, for some seconds where whoever had it died.
+    pub fn claim(&self, role: &str) -> Result<(), LogError> {
+        match self {
+            Log::Embedded(_) => Ok(()),
+            Log::Kafka(log) => log.claim(role),
+        }
+    }
+
     /// Whether the log was opened with the group.
     pub fn has_group(&self, group: &str) -> bool {
         match self {

@@ -101,6 +101,9 @@ pub struct LakeConfig {
     pub s3: S3Config,
     /// Rows wait at most this long before they are written to the tables. They can be queried at once.
     pub flush_secs: u64,
+    /// How long the log in Kafka may be here behind what another process wrote to the tables from it. After that it counts as
+    /// older than the lake, or another lake's, and the process that writes the tables ends.
+    pub log_behind_secs: u64,
     /// Rows of this many bytes are written to the tables without waiting longer.
     pub flush_bytes_max: usize,
     /// Rows that a query may read from the log because the tables lag behind; more is refused.
@@ -124,6 +127,7 @@ impl Default for LakeConfig {
             url: None,
             s3: S3Config::default(),
             flush_secs: 30,
+            log_behind_secs: 300,
             flush_bytes_max: 64 << 20,
             tail_bytes_max: 512 << 20,
             keep_minutes: 10,
@@ -140,6 +144,7 @@ impl LakeConfig {
     pub fn problems(&self) -> Vec<String> {
         let checks = [
             (self.flush_secs >= 1, "flush_secs: must be at least 1"),
+            ((1..=86_400).contains(&self.log_behind_secs), "log_behind_secs: must be from 1 to 86,400"),
             (self.flush_bytes_max >= 1 << 20, "flush_bytes_max: must be at least 1 MiB"),
             (self.flush_bytes_max <= 1 << 30, "flush_bytes_max: must be at most 1 GiB, a flush is sorted in memory"),
             (self.tail_bytes_max >= self.flush_bytes_max, "tail_bytes_max: must be at least flush_bytes_max"),
@@ -181,17 +186,19 @@ pub enum LakeError {
     #[error("table {table}: {source}")]
     Parquet { table: &'static str, source: parquet::errors::ParquetError },
     #[error(
-        "table {table} holds rows up to offset {position}, but the log ends at {end}: the log is older than the lake, \
-         or another lake's"
+        "table {table} holds rows up to offset {position} of the log {name}, but that ends at {end} here, after \
+         {waited_secs} s of waiting{}",
+        verdict(*.last)
     )]
-    LogBehind { table: &'static str, position: i64, end: u64 },
+    LogBehind { name: String, table: &'static str, position: i64, end: u64, waited_secs: u64, last: bool },
     #[error(
         "table {table} was written from the embedded log: a lake is of one log, and Kafka's rows go into one of their own"
     )]
     OtherLog { table: &'static str },
     #[error(
         "the tables need the log {name} from offset {next} on, but Kafka has deleted it up to {first}: its retention is \
-         shorter than the tables stood still; what is between them is lost to the tables"
+         shorter than the tables stood still; what is between them is lost to the tables, and how to go on without it is in \
+         docs/kafka.md (`Retention`)"
     )]
     Lost { name: String, next: u64, first: u64 },
     #[error("the tables are behind by more than tail_bytes_max ({bytes_max} bytes); retry when they have caught up")]
@@ -343,7 +350,7 @@ impl Lake {
         };
         if !lake.log.is_shared() {
             // Whose a sequence of a shared log is, is not known yet.
-            lake.begin(&mut *lake.writer.lock().await, lake.turn()).await?;
+            lake.begin(&mut *lake.writer.lock().await, lake.turn(), run::BEHIND_PATIENCE).await?;
         }
         Ok(Arc::new(lake))
     }
@@ -363,7 +370,8 @@ impl Lake {
                 let sequences: Vec<usize> = (0..self.log.sequences()).collect();
                 // Tables that hold more of a frame than the tail of another would be of different moments. Where the log stays
                 // behind, its writer says so and ends; what there is can be asked for.
-                if let Err(error) = self.caught_up(&published.tables, &published.next, &sequences).await {
+                let (tables, next) = (&published.tables, &published.next);
+                if let Err(error) = self.caught_up(tables, next, &sequences, run::BEHIND_PATIENCE).await {
                     tracing::warn!(%error, "the log is not here as far as the tables are");
                 }
             }
@@ -387,6 +395,11 @@ impl Lake {
         let error = lock(&self.error).clone().or_else(|| lock(&self.unseen).clone());
         LakeStatus { behind, next, error }
     }
+}
+
+/// What the error of a log that is behind comes to.
+fn verdict(last: bool) -> &'static str {
+    if last { ": the log is older than the lake, or another lake's (`lake.log_behind_secs`)" } else { "" }
 }
 
 /// Positions that are stored in a file of their own; 0 where there is none.

@@ -16,8 +16,8 @@ use crate::log::{Log, LogError, Positions, Share, Turn};
 
 /// How often it is looked what other processes wrote.
 const REFRESH_MICROS: i64 = 5_000_000;
-/// The log may be here so much later than in the process that wrote the tables from it.
-const BEHIND_PATIENCE: Duration = Duration::from_secs(5);
+/// So long whoever asks waits for the log to be here as far as the tables are. A writer has `log_behind_secs` for it.
+pub(super) const BEHIND_PATIENCE: Duration = Duration::from_secs(5);
 const BEHIND_LOOK: Duration = Duration::from_millis(10);
 
 impl Lake {
@@ -26,6 +26,7 @@ impl Lake {
     pub async fn run(&self, share: Share, shutdown: impl Future<Output = ()>) -> Result<(), LakeError> {
         *lock(&self.share) = Some(share);
         tokio::pin!(shutdown);
+        let mut behind_since = None;
         loop {
             tokio::select! {
                 () = &mut shutdown => return self.flush().await,
@@ -35,12 +36,34 @@ impl Lake {
             if !writer.may_try(self.clock.now_micros()) {
                 continue;
             }
-            let Err(error) = self.step(&mut writer).await else { continue };
+            let stepped = self.step(&mut writer).await;
+            let stepped = self.wait_for_log(stepped, &mut behind_since);
+            let Err(error) = stepped else { continue };
             if error.is_final() {
                 return Err(error);
             }
             tracing::error!(%error, "writing to the lake failed and is tried again");
             writer.wait_again(self.clock.now_micros());
+        }
+    }
+
+    /// Says of a log that is behind the tables for how long it has been, and shows it while it lasts.
+    fn wait_for_log(&self, stepped: Result<(), LakeError>, since: &mut Option<i64>) -> Result<(), LakeError> {
+        match stepped {
+            Err(LakeError::LogBehind { name, table, position, end, .. }) => {
+                let now = self.clock.now_micros();
+                let waited = now.saturating_sub(*since.get_or_insert(now)).unsigned_abs() / 1_000_000;
+                let (waited_secs, last) = (waited, waited >= self.config.log_behind_secs);
+                let error = LakeError::LogBehind { name, table, position, end, waited_secs, last };
+                *lock(&self.error) = Some(error.to_string());
+                Err(error)
+            }
+            stepped => {
+                if since.take().is_some() {
+                    *lock(&self.error) = stepped.as_ref().err().map(LakeError::to_string);
+                }
+                stepped
+            }
         }
     }
 
@@ -73,7 +96,7 @@ impl Lake {
     pub async fn flush(&self) -> Result<(), LakeError> {
         let end = self.log.ends();
         let mut writer = self.writer.lock().await;
-        self.go_over(&mut writer, self.turn()).await?;
+        self.go_over(&mut writer, self.turn(), BEHIND_PATIENCE).await?;
         self.write_up_to(&mut writer, &end).await
     }
 
@@ -81,7 +104,7 @@ impl Lake {
     pub(super) async fn flush_all(&self) -> Result<(), LakeError> {
         let end = self.log.ends();
         let mut writer = self.writer.lock().await;
-        self.go_over(&mut writer, Share::whole(self.log.sequences()).now()).await?;
+        self.go_over(&mut writer, Share::whole(self.log.sequences()).now(), BEHIND_PATIENCE).await?;
         self.write_up_to(&mut writer, &end).await
     }
 
@@ -96,7 +119,7 @@ impl Lake {
     }
 
     async fn step(&self, writer: &mut Writer) -> Result<(), LakeError> {
-        self.go_over(writer, self.turn()).await?;
+        self.go_over(writer, self.turn(), Duration::ZERO).await?;
         let now = self.clock.now_micros();
         if self.log.is_shared() && now.saturating_sub(writer.looked_at()) >= REFRESH_MICROS {
             self.refreshed(writer).await?;
@@ -115,19 +138,19 @@ impl Lake {
     }
 
     /// Goes over to a division, if it is another one.
-    async fn go_over(&self, writer: &mut Writer, turn: Turn) -> Result<(), LakeError> {
+    async fn go_over(&self, writer: &mut Writer, turn: Turn, patience: Duration) -> Result<(), LakeError> {
         if writer.turn() == Some(&turn) {
             return Ok(());
         }
         writer.leave();
         self.refreshed(writer).await?;
-        self.begin(writer, turn).await
+        self.begin(writer, turn, patience).await
     }
 
     /// Begins with the sequences of a division where the tables say.
-    pub(super) async fn begin(&self, writer: &mut Writer, turn: Turn) -> Result<(), LakeError> {
+    pub(super) async fn begin(&self, writer: &mut Writer, turn: Turn, patience: Duration) -> Result<(), LakeError> {
         let sequences: Vec<usize> = turn.sequences().collect();
-        self.caught_up(writer.tables(), writer.next(), &sequences).await?;
+        self.caught_up(writer.tables(), writer.next(), &sequences, patience).await?;
         let mut begin = Positions::default();
         for sequence in sequences {
             begin.pass(sequence, self::begin(&self.log, writer.next().get(sequence), sequence)?);
@@ -160,14 +183,18 @@ impl Lake {
         tables: &[TableState],
         next: &Positions,
         sequences: &[usize],
+        patience: Duration,
     ) -> Result<(), LakeError> {
-        let behind = || sequences.iter().find_map(|sequence| ahead(&self.log, tables, next.get(*sequence), *sequence));
+        let behind = || {
+            let mut sequences = sequences.iter();
+            sequences.find_map(|sequence| ahead(&self.log, tables, next.get(*sequence), *sequence, patience.as_secs()))
+        };
         let waiting = async {
             while self.log.is_shared() && behind().is_some() {
                 tokio::time::sleep(BEHIND_LOOK).await;
             }
         };
-        let _ = tokio::time::timeout(BEHIND_PATIENCE, waiting).await;
+        let _ = tokio::time::timeout(patience, waiting).await;
         behind().map_or(Ok(()), Err)
     }
 
@@ -219,17 +246,22 @@ impl LakeError {
         use LakeError::{Log as Failed, LogBehind, Lost};
         matches!(
             self,
-            Failed(LogError::Closed | LogError::Fatal(_) | LogError::Gone { .. }) | Lost { .. } | LogBehind { .. }
+            Failed(LogError::Closed | LogError::Fatal(_) | LogError::Gone { .. })
+                | Lost { .. }
+                | LogBehind { last: true, .. }
         )
     }
 }
 
 /// What the tables, or the stored `next`, hold of a sequence that the log does not.
-fn ahead(log: &Log, tables: &[TableState], next: u64, sequence: usize) -> Option<LakeError> {
+fn ahead(log: &Log, tables: &[TableState], next: u64, sequence: usize, waited_secs: u64) -> Option<LakeError> {
     let end = log.end(sequence);
     let held = tables.iter().map(|table| (table.table.name, table.position(sequence)));
     let held = held.chain([(NEXT, next as i64 - 1)]).find(|(_, position)| *position >= end as i64);
-    held.map(|(table, position)| LakeError::LogBehind { table, position, end })
+    held.map(|(table, position)| {
+        let name = log.name(sequence);
+        LakeError::LogBehind { name, table, position, end, waited_secs, last: false }
+    })
 }
 
 /// Where a sequence begins for its writer: at `next`, or where the log begins.
@@ -238,6 +270,14 @@ fn begin(log: &Log, next: u64, sequence: usize) -> Result<u64, LakeError> {
     // The embedded log releases only what is in the tables.
     if next > 0 && next < first && log.is_shared() {
         return Err(LakeError::Lost { name: log.name(sequence), next, first });
+    }
+    if next == 0 && first > 0 && log.is_shared() {
+        // A new lake of an old topic, or one that was never written: nobody can tell.
+        tracing::warn!(
+            log = log.name(sequence),
+            first,
+            "the tables begin with this offset: Kafka has deleted what came before"
+        );
     }
     Ok(next.max(first))
 }

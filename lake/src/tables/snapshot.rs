@@ -61,6 +61,16 @@ impl Snapshot {
         &self.published.next
     }
 
+    /// Rows of the log that are in no table yet.
+    pub fn waiting_rows(&self) -> u64 {
+        let waits = |frame: &Arc<Frame>| {
+            let (table, batch) = rows(&frame.payload)?;
+            let written = self.published.tables[table].position(frame.sequence);
+            (frame.offset as i64 > written).then(|| batch.num_rows() as u64)
+        };
+        self.frames.iter().filter_map(waits).sum()
+    }
+
     /// A table of `schemas::TABLES` by name.
     pub fn table(&self, name: &str) -> Option<TableSnapshot> {
         let index = self.published.tables.iter().position(|t| t.table.name == name)?;

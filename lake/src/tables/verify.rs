@@ -68,6 +68,8 @@ pub struct Verification {
     pub log_until: Positions,
     /// Everything below was looked for in the tables.
     pub tables_until: Positions,
+    /// Rows of the log beyond, in no table yet: another process is to write them.
+    pub rows_waiting: u64,
     pub counts: Vec<Count>,
 }
 
@@ -175,6 +177,7 @@ impl Lake {
             log_from,
             log_until: self.log.ends(),
             tables_until: until,
+            rows_waiting: snapshot.waiting_rows(),
             counts: counts.into_values().collect(),
         })
     }

@@ -6,11 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lake::clock::Clock;
+use lake::files::Wholes;
 use lake::files::sim::SimFiles;
 use lake::hidden::Hidden;
 use lake::kafka::{KafkaConfig, SaslMechanism, Security};
 use lake::log::{Frame, Group, KafkaLogConfig, Log, LogConfig, LogError, Payload, Positions};
 use lake::tables::{GROUP, Lake, LakeConfig};
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::{Offset, TopicPartitionList};
 use schemas::ledger::{Ledger, LedgerRow};
 use schemas::{EventRow, Events, event, id};
 
@@ -367,4 +371,102 @@ async fn kafka_two_processes_write_one_lake_and_when_one_ends_the_other_takes_ov
     assert!(verified.holds, "{:?}", verified.problems);
     assert!(!writers[0].2.is_finished(), "the other one goes on");
     writers[0].2.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_a_role_for_one_is_the_first_ones_until_it_ends() {
+    let Some(client) = broker() else { return };
+    for partitions in [1, PARTITIONS] {
+        let kafka = KafkaLogConfig { partitions, ..topic(client.clone(), "only") };
+        let opened = async |began: i64| {
+            let kafka = kafka.clone();
+            let opening = move || Log::connect(&kafka, &LogConfig::default(), Clock::manual(began), &[GROUP]);
+            tokio::task::spawn_blocking(opening).await.expect("no panic").expect("the log opens")
+        };
+        let claim = async |log: &Arc<Log>| {
+            let log = log.clone();
+            tokio::task::spawn_blocking(move || log.claim("respond")).await.expect("no panic")
+        };
+        let (first, second, third) = (opened(1).await, opened(2).await, opened(3).await);
+        claim(&first).await.expect("nobody has it");
+        let (one, other) = tokio::join!(claim(&second), claim(&third));
+        assert!(matches!(&one, Err(LogError::Taken { role }) if role == "respond"), "{one:?}");
+        assert!(matches!(other, Err(LogError::Taken { .. })), "{other:?}");
+        first.append(group(0)).await.expect("the one that has it goes on");
+        tokio::task::spawn_blocking(move || first.close()).await.expect("no panic");
+        claim(&second).await.expect("it is free");
+
+        // One that comes back from a long silence is the elder.
+        let elder = opened(0).await;
+        claim(&elder).await.expect("goes to the first");
+        let never: Positions = (0..partitions).map(|_| u64::MAX).collect();
+        let ended = tokio::time::timeout(Duration::from_secs(20), second.wait(&never)).await;
+        let ended = ended.expect("it ends").expect_err("the log stops");
+        assert!(ended.to_string().contains("another process has the role `respond`"), "{ended}");
+        elder.append(group(1)).await.expect("goes on");
+    }
+}
+
+/// Deletes what a topic has up to these offsets, as its retention would.
+async fn delete(kafka: &KafkaLogConfig, until: &Positions) {
+    let admin: AdminClient<DefaultClientContext> = kafka.client.client().create().expect("an admin client");
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in until.iter() {
+        let offset = Offset::Offset(offset as i64);
+        list.add_partition_offset(&kafka.topic, partition as i32, offset).expect("an offset");
+    }
+    let done = admin.delete_records(&list, &AdminOptions::new()).await.expect("is deleted");
+    done.elements().iter().for_each(|one| one.error().expect("is deleted"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_what_was_deleted_before_it_was_written_is_told_and_not_skipped() {
+    let Some(client) = broker() else { return };
+    let kafka = topic(client, "deleted");
+    let (files, folder) = (SimFiles::new(), PathBuf::from("lake"));
+    let opened = async || {
+        let log = open(&kafka, &LogConfig::default()).await;
+        let files = Arc::new(files.clone());
+        let lake = Lake::open_folder(files, folder.clone(), log.clone(), Clock::system(), LakeConfig::default()).await;
+        (log, lake.expect("the lake opens"))
+    };
+    let (log, lake) = opened().await;
+    for number in 0..20 {
+        log.append(group(number)).await.expect("appends");
+        if number == 9 {
+            lake.flush().await.expect("is written");
+        }
+    }
+    let (next, mut first) = (lake.status().next, log.ends());
+    first = first.iter().map(|(sequence, end)| if sequence == 1 { end - 3 } else { 0 }).collect();
+    assert!(first.get(1) > next.get(1) + 1);
+    delete(&kafka, &first).await;
+
+    let (log, lake) = opened().await;
+    assert!(matches!(log.read(1, next.get(1), 1 << 20), Err(LogError::Gone { .. })));
+    assert!(lake.snapshot().await.is_err(), "half of the rows are no answer");
+    let lost = lake.flush().await.expect_err("rows are missing").to_string();
+    for part in [format!("{}/1", kafka.topic), format!("offset {} ", next.get(1)), format!("up to {}", first.get(1))] {
+        assert!(lost.contains(&part), "{part}: {lost}");
+    }
+    assert!(lost.contains("retention") && lost.contains("docs/kafka.md"), "{lost}");
+    let share = log.join(GROUP).expect("joins");
+    let ended = tokio::time::timeout(Duration::from_secs(60), lake.run(share, std::future::pending())).await;
+    let ended = ended.expect("it ends").expect_err("rows are missing");
+    assert_eq!(ended.to_string(), lost);
+    log.close();
+
+    // As the page says.
+    let kept = Wholes::in_folder(Arc::new(files.clone()), folder.clone(), Clock::system());
+    let stored = kept.file(&format!("next-{}", kafka.topic));
+    let mut accepted: Positions =
+        serde_json::from_slice(&stored.read().await.expect("reads").expect("is there")).expect("positions");
+    accepted.pass(1, first.get(1));
+    stored.write(serde_json::to_vec(&accepted).expect("is JSON")).await.expect("is written");
+    let (log, lake) = opened().await;
+    lake.flush().await.expect("goes on");
+    let table = lake.snapshot().await.expect("a snapshot").table("events").expect("is declared");
+    let retained = events(&frames(&log, &next.iter().map(|(at, next)| next.max(first.get(at))).collect(), 1 << 20));
+    assert_eq!(table.state.size().rows as usize, 10 * AGENTS + retained.len());
+    assert!(retained.len() < 10 * AGENTS);
 }

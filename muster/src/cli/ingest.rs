@@ -16,9 +16,11 @@ use serde_json::{Value, json};
 
 use super::sql::Tenant;
 use super::status::ledger;
+use super::verify::{answered, tell_waiting};
 use crate::client::{Client, SOCKET};
 use crate::config::Config;
 use crate::node::Node;
+use crate::operator::Settled;
 use crate::output::{self, Format, complain};
 
 /// A file is sent a piece at a time.
@@ -78,9 +80,12 @@ pub(crate) async fn run(command: &IngestFiles, config: Config) -> Result<ExitCod
         Format::Json | Format::Csv => output::json_lines(&totals)?,
     }
     match way {
-        Way::Server(client) => client.post("/operator/settle", Vec::new()).await.map(|_| ())?,
+        Way::Server(client) => {
+            let settled: Settled = answered(client.post("/operator/settle", Vec::new()).await?)?;
+            tell_waiting(settled.rows_waiting);
+        }
         Way::Folder(node) => {
-            node.settle().await?;
+            tell_waiting(node.settle().await?);
             node.shut_down().await?;
         }
     }

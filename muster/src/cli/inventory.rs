@@ -8,6 +8,7 @@ use ingest::inventory::Snapshot;
 use ingest::inventory::provider::{Provider, built_in, names};
 use lake::clock::Clock;
 
+use super::verify::tell_waiting;
 use crate::client::{Client, SOCKET};
 use crate::config::Config;
 use crate::node::Node;
@@ -54,7 +55,7 @@ pub(crate) async fn run(command: &InventoryCommand, config: Config) -> Result<Ex
         None => {
             let node = Node::open(config, Clock::system()).await?;
             let done = node.inventory.run_named(command.poll.as_deref()).await;
-            node.settle().await?;
+            tell_waiting(node.settle().await?);
             node.shut_down().await?;
             done?
         }

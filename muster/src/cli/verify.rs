@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::client::Access;
 use crate::config::Config;
-use crate::output::{self, Format, grouped};
+use crate::output::{self, Format, complain, grouped};
 
 #[derive(Args)]
 pub(crate) struct Verify {
@@ -63,6 +63,21 @@ pub(crate) fn answered<T: DeserializeOwned>(reply: crate::client::Reply) -> Resu
     Ok(serde_json::from_slice(&reply.body)?)
 }
 
+/// What is told of rows that another process is to write.
+fn waiting(rows: u64) -> String {
+    let rows = grouped(rows as i64);
+    format!(
+        "{rows} rows of the log are not in the tables yet: a process with the role `lake` writes them; SQL sees them"
+    )
+}
+
+/// The same, after a command that answers something else.
+pub(crate) fn tell_waiting(rows: u64) {
+    if rows > 0 {
+        complain(&waiting(rows));
+    }
+}
+
 fn told(found: &Verification) -> String {
     const NAMES: [&str; 6] = ["received", "events", "in tables", "expired", "refused", "in tables"];
     let mut text = format!("{:12} {:8} {:18}", "tenant", "door", "source");
@@ -86,8 +101,12 @@ fn told(found: &Verification) -> String {
     text.push_str(&format!(
         "\nlog: frames {log_from} to {log_until} read, those below {tables_until} looked for in the tables\n"
     ));
+    if found.rows_waiting > 0 {
+        text.push_str(&format!("{}\n", waiting(found.rows_waiting)));
+    }
     if found.holds {
-        text.push_str("every record is accounted for exactly once\n");
+        let which = if found.rows_waiting > 0 { "every record in the tables" } else { "every record" };
+        text.push_str(&format!("{which} is accounted for exactly once\n"));
         return text;
     }
     let all = found.problems.len() as u64 + found.problems_omitted;

@@ -8,8 +8,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use data_encoding::BASE64;
 use lake::log::{Group, Log, LogError, Payload, Positions};
 use respond::budget::Weighed;
@@ -72,6 +73,23 @@ struct Piece {
     number: usize,
     last: bool,
     data: String,
+}
+
+/// Waits until the topic is here as far as the process was that wrote a cut.
+pub(super) async fn reach(log: &Log, from: u64, patience: Duration) -> Result<()> {
+    if log.end(0) >= from {
+        return Ok(());
+    }
+    let before: Positions = [from - 1].into_iter().collect();
+    match tokio::time::timeout(patience, log.wait(&before)).await {
+        Ok(reached) => Ok(reached?),
+        Err(_) => bail!(
+            "{} ends at {}, before {from}, after {} s of waiting: it is not the topic that the detectors met on",
+            log.name(0),
+            log.end(0),
+            patience.as_secs()
+        ),
+    }
 }
 
 impl Exchange {

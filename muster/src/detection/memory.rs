@@ -9,6 +9,7 @@
 //! 8 bytes, lowest first. In a cut the positions are that of the sequence and that of the [exchange](super::exchange).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -22,6 +23,8 @@ const SNAPSHOT: &str = "engine.snapshot";
 const NUMBER_BYTES: usize = 8;
 /// No position: several follow.
 const SEVERAL: u64 = u64::MAX;
+/// From so many on older ones are deleted, all but [`CUTS_KEPT`]: that one can be read takes reading it.
+const CUTS_MAX: usize = 6;
 const CUTS_KEPT: usize = 2;
 
 /// Where it is.
@@ -115,16 +118,41 @@ impl Memory {
         Ok(())
     }
 
-    /// Deletes cuts that nobody goes on from any more, and those that nobody completed.
-    pub(crate) async fn prune(&self) -> Result<()> {
+    /// Deletes cuts that nobody goes on from any more, and those before them that nobody completed.
+    pub(crate) async fn prune(&self, config: &detect::Config) -> Result<()> {
         let Some(cuts) = &self.cuts else { return Ok(()) };
-        let oldest = self.complete(cuts).await?.into_iter().nth(CUTS_KEPT - 1).unwrap_or(i64::MIN);
+        let complete = self.complete(cuts).await?;
+        if complete.len() < CUTS_MAX {
+            return Ok(());
+        }
+        let config = Arc::new(config.clone());
+        let mut readable = complete.len();
+        for (at, time) in complete.iter().enumerate() {
+            if self.reads(cuts, *time, &config).await? {
+                readable = at;
+                break;
+            }
+            tracing::warn!(tick = time, "a cut of the detectors' memory cannot be read, and older ones are kept");
+        }
+        let Some(oldest) = complete.get(readable + CUTS_KEPT - 1) else { return Ok(()) };
         for name in self.files.names().await? {
-            if cuts.place(&name).is_some_and(|(time, _)| time < oldest) {
+            if cuts.place(&name).is_some_and(|(time, _)| time < *oldest) {
                 self.files.delete(&name).await?;
             }
         }
         Ok(())
+    }
+
+    /// Whether every process could go on from the cut. One file after the other: all at once may be more than fits.
+    async fn reads(&self, cuts: &Cuts, time: i64, config: &Arc<detect::Config>) -> Result<bool> {
+        for sequence in 0..cuts.sequences {
+            let Some(bytes) = self.files.file(&cuts.name(time, sequence)).read().await? else { return Ok(false) };
+            let config = config.clone();
+            if !tokio::task::spawn_blocking(move || restore(&bytes, &config).is_ok()).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Whether `found` of some file's content.

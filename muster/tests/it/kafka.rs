@@ -1,13 +1,20 @@
-//! The log in a real Apache Kafka, whose address is in `MUSTER_KAFKA` (`.ci/kafka` starts one). Without it the tests skip.
+//! The log in a real Apache Kafka, whose address is in `MUSTER_KAFKA` (`.ci/kafka` starts one). Without it the tests skip; those of
+//! single roles need the lake in a bucket too (`.ci/roles`).
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::process::Command;
 
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 
+use crate::s3;
 use crate::server::{MUSTER, Server};
-use crate::verdicts::{call, history, ingest, rows};
+use crate::verdicts::{call, history, ingest, muster_with, rows};
+
+const PARTITIONS: i32 = 4;
 
 /// The value of `MUSTER__LOG__KAFKA` with a topic of its own; nothing where there is no broker.
 pub(crate) fn settings(name: &str) -> Option<String> {
@@ -16,7 +23,7 @@ pub(crate) fn settings(name: &str) -> Option<String> {
         return None;
     };
     let topic = format!("{name}-{:016x}", RandomState::new().build_hasher().finish());
-    Some(format!(r#"{{ topic = "{topic}", partitions = 4, client = {{ bootstrap = ["{bootstrap}"] }} }}"#))
+    Some(format!(r#"{{ topic = "{topic}", partitions = {PARTITIONS}, client = {{ bootstrap = ["{bootstrap}"] }} }}"#))
 }
 
 fn muster(folder: &Path, arguments: &[&str], kafka: &str) -> String {
@@ -88,4 +95,84 @@ async fn kafka_receipts_know_what_the_readers_found_to_be_duplicates() {
     }
     let events = server.sql(&token, "SELECT count(*) AS n FROM events WHERE source = 'envoy'").await;
     assert_eq!(events[0]["n"], 40, "visible at once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn roles_commands_see_the_tail_and_say_what_is_in_no_table() {
+    const WAITING: &str = "rows of the log are not in the tables yet";
+    let (Some(kafka), Some((endpoint, bucket))) = (settings("commands"), s3::server()) else { return };
+    let lake = s3::place(&bucket, "commands");
+    let parent = tempfile::tempdir().expect("a temporary folder");
+    let folder = parent.path().join("data");
+    // Nobody writes the tables.
+    let roles = [("MUSTER__LOG__KAFKA", &*kafka), ("MUSTER__SERVER__ROLES", r#"["ingest", "query"]"#)];
+    let environment = [&s3::environment(&endpoint, &lake)[..], &roles].concat();
+    let mut server = Server::start_with(&folder, &environment);
+    let token = server.token.clone().expect("the first start shows one");
+    let (posted, filed) = (records()[..40].join("\n"), records()[40..60].join("\n"));
+    let (status, told) = server.post("/v1/ingest/envoy", &token, posted).await;
+    assert_eq!(status, 200, "{told}");
+    let file = parent.path().join("records.json");
+    std::fs::write(&file, filed).expect("is written");
+    let file = file.to_str().expect("is text");
+    let (fine, told) = muster_with(&folder, &["ingest", "--source", "envoy", file], &environment);
+    assert!(fine && told.contains(WAITING), "{told}");
+    let (fine, told) = muster_with(&folder, &["verify"], &environment);
+    assert!(fine && told.contains(WAITING) && told.contains("every record in the tables is accounted for"), "{told}");
+    assert!(server.terminate().success());
+
+    // Without a server the command is all there is.
+    let count = ["sql", "--format", "json", "SELECT count(*) AS n FROM events WHERE source = 'envoy'"];
+    let (fine, told) = muster_with(&folder, &count, &environment);
+    assert!(fine && told.lines().any(|line| line == r#"{"n":60}"#), "{told}");
+    for (command, shown) in [("status", "received 60 = mapped 60"), ("agents", "billing")] {
+        let (fine, told) = muster_with(&folder, &[command], &environment);
+        assert!(fine && told.contains(shown), "{command}: {told}");
+    }
+    let (fine, told) = muster_with(&folder, &["verify"], &environment);
+    assert!(fine && !told.contains(WAITING) && told.contains("every record is accounted for exactly once"), "{told}");
+}
+
+/// Deletes all messages of the topic in these settings, as its retention would.
+async fn delete_all(settings: &str) {
+    let topic = settings.split('"').nth(1).expect("the topic comes first");
+    let bootstrap = std::env::var("MUSTER_KAFKA").expect("there are settings");
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("an admin client");
+    let mut list = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        list.add_partition_offset(topic, partition, Offset::End).expect("an offset");
+    }
+    let done = admin.delete_records(&list, &AdminOptions::new()).await.expect("is deleted");
+    done.elements().iter().for_each(|one| one.error().expect("is deleted"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn roles_are_told_what_was_deleted_before_they_read_it() {
+    let (Some(kafka), Some((endpoint, bucket))) = (settings("unread"), s3::server()) else { return };
+    let lake = s3::place(&bucket, "unread");
+    let parent = tempfile::tempdir().expect("a temporary folder");
+    let folder = parent.path().join("data");
+    let file = parent.path().join("records.json");
+    std::fs::write(&file, records()[..60].join("\n")).expect("is written");
+    let again = ["ingest", "--source", "envoy", file.to_str().expect("is text")];
+    let environment = [&s3::environment(&endpoint, &lake)[..], &[("MUSTER__LOG__KAFKA", &*kafka)]].concat();
+    for command in [&again[..], &["verify"]] {
+        let (fine, told) = muster_with(&folder, command, &environment);
+        assert!(fine, "{told}");
+    }
+    // What comes now nobody judges or writes before it is gone.
+    let roles = |roles| [&environment[..], &[("MUSTER__SERVER__ROLES", roles)]].concat();
+    let mut server = Server::start_with(&folder, &roles(r#"["ingest"]"#));
+    let token = server.token.clone().expect("the first start shows one");
+    let (status, told) = server.post("/v1/ingest/envoy", &token, records()[60..].join("\n")).await;
+    assert_eq!(status, 200, "{told}");
+    assert!(server.terminate().success());
+    delete_all(&kafka).await;
+
+    let (fine, told) = muster_with(&folder, &["verify"], &roles(r#"["lake"]"#));
+    assert!(!fine && told.contains("the tables need the log unread-") && told.contains("retention"), "{told}");
+    let (fine, told) = muster_with(&folder, &again, &roles(r#"["ingest", "detect"]"#));
+    assert!(!fine && told.contains("the detectors need the log unread-"), "{told}");
+    assert!(told.contains("Kafka has deleted it up to") && told.contains("muster learn"), "{told}");
 }

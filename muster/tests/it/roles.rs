@@ -1,13 +1,14 @@
-//! Several processes on one log and one lake: three take records, two write the tables, two judge, one answers questions. Against
+//! Several processes on one log and one lake: three take records, two write the tables, two judge, one answers questions, is told
+//! what a person thinks of an alert, and stops an agent. Against
 //! a real Apache Kafka and a real S3-compatible server at once, both named in the environment (`.ci/roles` does); else skipped.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::crash::{Chance, number};
 use crate::server::{Server, envoy_record};
@@ -18,12 +19,26 @@ use crate::{kafka, s3};
 const KILLS: u64 = 14;
 const ROLES: [&str; 8] = ["ingest", "ingest", "ingest", "lake", "lake", "detect", "detect", "respond,query"];
 const KILLED: usize = 7;
+/// One that judges.
+const DETECTS: usize = 5;
 const AGENTS: [&str; 8] = ["billing", "support", "pricing", "ledger", "search", "audit", "orders", "stock"];
 /// Those that do at the end what they never did.
 const ODD: usize = 4;
 const RECORDS_A_POST: usize = 6;
 const FILLERS: usize = 4;
-const ALERTS: &str = "SELECT alert_id, detector, agent_id, title FROM alerts ORDER BY alert_id";
+/// Of the agent that is stopped, the time is that of the run.
+const STOPPED: &str = "stock";
+const ALERTS: &str = "SELECT alert_id, detector, agent_id, title, score, explanation, verdict FROM judged_alerts \
+     WHERE agent_id <> 'stock' ORDER BY alert_id";
+const OF_STOPPED: &str = "SELECT DISTINCT detector, title FROM alerts WHERE agent_id = 'stock' ORDER BY detector";
+/// So long after it was stopped an agent may still be seen.
+const AFTER_KILL_SECS: u64 = 1;
+/// What a person orders is done at once.
+const SETTINGS: [(&str, &str); 3] = [
+    ("MUSTER__DETECT__AFTER_KILL_SECS", "1"),
+    ("MUSTER__RESPOND__APPROVALS", "0"),
+    ("MUSTER__RESPOND__ACTIVE_AGENTS_SHARE_MAX", "1"),
+];
 const COUNTS: &str = "SELECT count(*) AS n, count(DISTINCT source_event_id) AS ids, \
      (SELECT sum(mapped) FROM ingest_ledger) AS mapped, (SELECT count(*) FROM quarantine) AS refused FROM events";
 /// How long a writer's records are to last, about.
@@ -82,13 +97,34 @@ fn usual() -> Vec<Vec<String>> {
     AGENTS.iter().map(|agent| history(agent)).chain(fillers).collect()
 }
 
-fn odd() -> Vec<String> {
-    AGENTS[..ODD].iter().map(|agent| call(agent, 31, 63, "DELETE", "/v1/customers/7")).collect()
+fn odd(day: i64) -> Vec<String> {
+    AGENTS[..ODD].iter().map(|agent| call(agent, day, 63, "DELETE", "/v1/customers/7")).collect()
 }
 
-/// Alerts of one process with the embedded log, the number of records, and the token.
-async fn expected(folder: &Path) -> (Vec<Value>, usize, String) {
-    let mut server = Server::start(folder);
+/// In the middle a person dismisses an alert, and stops an agent; what the agent does after that.
+async fn intervene(server: &Server, token: &str) -> String {
+    let raised = server.sql(token, ALERTS).await;
+    let alert = raised.iter().find(|alert| alert["agent_id"] == AGENTS[0]).expect("it did something odd");
+    let path = format!("/v1/alerts/{}/verdict", alert["alert_id"].as_str().expect("an id"));
+    let said = json!({"verdict": "dismissed", "why": "a cleanup"});
+    let wanted = json!({"target": {"kind": "agent", "agent": STOPPED}, "reason": "to see that it stops"});
+    for (path, body) in [(path.as_str(), said), ("/v1/orders", wanted)] {
+        let request = server.http.post(format!("{}{path}", server.url)).bearer_auth(token).json(&body);
+        let response = request.send().await.expect("answers");
+        assert!(response.status().is_success(), "{path}: {}", response.text().await.unwrap_or_default());
+    }
+    let orders = "SELECT state FROM orders WHERE state IN ('executing', 'executed')";
+    until("the order is in the log", async || !server.sql(token, orders).await.is_empty()).await;
+    tokio::time::sleep(Duration::from_secs(AFTER_KILL_SECS + 3)).await;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("is later").as_secs() as i64;
+    let mut record: Value = serde_json::from_str(&call(STOPPED, 0, 0, "GET", "/v1/invoices")).expect("is JSON");
+    (record["start_time"], record["request_id"]) = (now.into(), "after-the-order".into());
+    record.to_string()
+}
+
+/// Alerts of one process with the embedded log, of all agents and of the one that is stopped; the number of records, and the token.
+async fn expected(folder: &Path) -> ([Vec<Value>; 2], usize, String) {
+    let mut server = Server::start_with(folder, &SETTINGS);
     let token = server.token.take().expect("a first start shows one");
     let (doors, count) = (Arc::new(Mutex::new(vec![server.url.clone()])), Arc::new(AtomicUsize::new(0)));
     for (seed, records) in (0..).zip(usual()) {
@@ -99,16 +135,15 @@ async fn expected(folder: &Path) -> (Vec<Value>, usize, String) {
         count.fetch_add(records.len(), Ordering::SeqCst);
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
-    write(doors, token.clone(), odd(), 1, count.clone()).await;
-    let began = Instant::now();
-    loop {
-        let alerts = server.sql(&token, ALERTS).await;
-        if alerts.len() >= ODD || began.elapsed() > PATIENCE {
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            return (server.sql(&token, ALERTS).await, count.load(Ordering::SeqCst), token);
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    write(doors.clone(), token.clone(), odd(31), 1, count.clone()).await;
+    until("there is something to judge", async || server.sql(&token, ALERTS).await.len() >= ODD).await;
+    let after = intervene(&server, &token).await;
+    write(doors.clone(), token.clone(), odd(32), 1, count.clone()).await;
+    write(doors, token.clone(), vec![after], 1, count.clone()).await;
+    until("the stopped agent is seen", async || !server.sql(&token, OF_STOPPED).await.is_empty()).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let alerts = [server.sql(&token, ALERTS).await, server.sql(&token, OF_STOPPED).await];
+    (alerts, count.load(Ordering::SeqCst), token)
 }
 
 fn restart_broker() {
@@ -124,10 +159,12 @@ async fn roles_are_killed_and_counts_and_alerts_are_those_of_one_process() {
     let parent = tempfile::tempdir().expect("a temporary folder");
     let alone = parent.path().join("alone");
     let (alerts, count, token) = expected(&alone).await;
-    assert!(alerts.len() >= ODD, "there is something to alert about: {alerts:?}");
+    eprintln!("{} alerts, and of the one that is stopped {:?}", alerts[0].len(), alerts[1]);
+    assert!(alerts[0].iter().any(|alert| alert["verdict"] == "dismissed"));
+    assert!(alerts[1].iter().any(|alert| alert["detector"] == "after_kill"), "{:?}", alerts[1]);
 
     let lake = s3::place(&bucket, "roles");
-    let environment = [&s3::environment(&endpoint, &lake)[..], &[("MUSTER__LOG__KAFKA", &*kafka)]].concat();
+    let environment = [&s3::environment(&endpoint, &lake)[..], &[("MUSTER__LOG__KAFKA", &*kafka)], &SETTINGS].concat();
     // Keys and tokens are an installation's.
     let process = |(number, role): (usize, &&'static str)| {
         let folder = parent.path().join(format!("{number}"));
@@ -165,18 +202,33 @@ async fn roles_are_killed_and_counts_and_alerts_are_those_of_one_process() {
         writer.await.expect("every record is taken at last");
     }
     // What is odd is judged when what is usual is known everywhere.
-    let answering = processes[KILLED].server.as_ref().expect("it was not killed");
     until("the detectors are through", async || judged(&processes, &token).await).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    for (seed, record) in (100..).zip(odd()) {
-        self::write(doors.clone(), token.clone(), vec![record], seed, taken.clone()).await;
-    }
+    let one_by_one = async |records: Vec<String>| {
+        for (seed, record) in (100..).zip(records) {
+            self::write(doors.clone(), token.clone(), vec![record], seed, taken.clone()).await;
+        }
+    };
+    one_by_one(odd(31)).await;
+    let answering = || processes[KILLED].server.as_ref().expect("it was not killed");
+    until("there is something to judge", async || answering().sql(&token, ALERTS).await.len() >= ODD).await;
+    let after = intervene(answering(), &token).await;
+    // Whoever judges on has it from the last cut.
+    processes[DETECTS].server.take().expect("it runs").kill();
+    processes[DETECTS].start(&environment);
+    one_by_one(odd(32)).await;
+    one_by_one(vec![after]).await;
     assert_eq!(taken.load(Ordering::SeqCst), count);
-    until("the alerts are there", async || answering.sql(&token, ALERTS).await.len() >= alerts.len()).await;
+    let answering = processes[KILLED].server.as_ref().expect("it was not killed");
+    let counts_of = async |query: &str| answering.sql(&token, query).await;
+    until("the alerts are there", async || {
+        counts_of(ALERTS).await.len() >= alerts[0].len() && counts_of(OF_STOPPED).await.len() >= alerts[1].len()
+    })
+    .await;
     until("the detectors are through", async || judged(&processes, &token).await).await;
-    assert_eq!(answering.sql(&token, ALERTS).await, alerts);
+    assert_eq!([counts_of(ALERTS).await, counts_of(OF_STOPPED).await], alerts);
     let counts = answering.sql(&token, COUNTS).await;
-    let all = serde_json::json!({"n": count, "ids": count, "mapped": count, "refused": 0});
+    let all = json!({"n": count, "ids": count, "mapped": count, "refused": 0});
     assert_eq!(counts, std::slice::from_ref(&all), "the tail is seen from everywhere");
 
     // Everything ends in order; what the tables then hold is the same.

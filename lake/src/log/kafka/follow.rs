@@ -64,8 +64,8 @@ fn follow(shared: &Shared, consumer: &BaseConsumer<Telling>, filters: &mut [Filt
                 shared.status.send_modify(|_| {});
             }
             Some(Err(error)) if fetch::is_gone(&error) => {
-                let topic = &shared.config.topic;
-                return Err(LogError::Fatal(format!("kafka {topic}: deleted what was not yet read: {error}")));
+                look(shared, consumer);
+                return Err(LogError::Fatal(deleted(shared)));
             }
             // The client tries again by itself.
             Some(Err(error)) => tracing::warn!(%error, topic = shared.config.topic, "kafka"),
@@ -84,6 +84,21 @@ fn follow(shared: &Shared, consumer: &BaseConsumer<Telling>, filters: &mut [Filt
             }
         }
     }
+}
+
+/// What Kafka has deleted before it was read.
+fn deleted(shared: &Shared) -> String {
+    let partitions = shared.partitions.iter().enumerate();
+    let gaps = partitions.filter_map(|(number, partition)| {
+        let (next, first) = (partition.followed(), partition.first());
+        (next < first).then(|| format!("{}/{number}: offsets {next} to {}", shared.config.topic, first - 1))
+    });
+    let gaps: Vec<String> = gaps.collect();
+    let place = if gaps.is_empty() { shared.config.topic.clone() } else { gaps.join(", ") };
+    format!(
+        "kafka has deleted what was not yet read ({place}): its retention is shorter than this process stood still; \
+         start it again, the tables and the detectors then say what they lack"
+    )
 }
 
 /// Takes note of what Kafka has deleted.

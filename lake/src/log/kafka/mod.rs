@@ -15,6 +15,7 @@ mod filter;
 mod follow;
 mod member;
 mod message;
+mod only;
 mod partition;
 #[cfg(test)]
 mod tests;
@@ -209,6 +210,12 @@ impl KafkaLog {
         let (share, member) = member::join(&self.shared, role)?;
         self.members.lock().unwrap_or_else(PoisonError::into_inner).push(member);
         Ok(share)
+    }
+
+    pub(super) fn claim(&self, role: &str) -> Result<(), LogError> {
+        let member = only::claim(&self.shared, role, self.appending.clock.now_micros())?;
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).push(member);
+        Ok(())
     }
 
     pub(super) fn has_group(&self, group: &str) -> bool {

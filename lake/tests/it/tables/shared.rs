@@ -2,6 +2,7 @@
 //! own, and the test divides. Every row is once in what each of them shows, at every moment.
 
 use std::future::ready;
+use std::time::Duration;
 
 use lake::log::{Divider, KafkaLogConfig, Positions, Share};
 use lake::tables::is_missing_file;
@@ -71,6 +72,13 @@ impl Process {
         while !self.log.ends().reaches(end) {
             self.log.wait(&self.log.ends()).await.expect("the log is open");
         }
+    }
+
+    /// Rows that are in no table.
+    async fn tail(&self) -> u64 {
+        let snapshot = self.lake.snapshot().await.expect("a snapshot");
+        let tables = schemas::TABLES.iter().map(|table| snapshot.table(table.name).expect("is declared"));
+        tables.flat_map(|table| table.tail).map(|batch| batch.num_rows() as u64).sum()
     }
 
     async fn counts(&self) -> (usize, usize) {
@@ -180,6 +188,10 @@ async fn a_process_that_follows_changes_nothing_and_one_that_writes_only_its_own
     assert!(refused.iter().all(|refused| matches!(refused, Err(LakeError::OnlyFollows))), "{refused:?}");
     assert_eq!(reader.lake.status().behind, end.iter().map(|(_, end)| end).sum::<u64>());
 
+    let verified = reader.lake.verify().await.expect("reads");
+    assert_eq!((verified.holds, verified.rows_waiting), (true, reader.tail().await), "{verified:?}");
+    assert!(verified.rows_waiting > 4 * 4 + 4, "the ledger's rows wait too: {verified:?}");
+
     writer.divider.divide(|sequence| sequence == 1);
     writer.writes().await;
     let next = writer.lake.status().next;
@@ -188,6 +200,10 @@ async fn a_process_that_follows_changes_nothing_and_one_that_writes_only_its_own
     reader.lake.refresh().await.expect("is seen");
     assert_eq!(reader.lake.status().next, next);
     assert_eq!(reader.lake.status().behind, end.get(0) + end.get(2));
+    let fewer = reader.lake.verify().await.expect("reads").rows_waiting;
+    assert!(fewer > 0 && fewer < verified.rows_waiting);
+    let verified = writer.lake.verify().await.expect("reads");
+    assert_eq!((verified.holds, verified.rows_waiting), (true, 0), "a writer writes them first: {verified:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -257,4 +273,55 @@ async fn a_log_that_is_older_than_the_lake_ends_its_writer_alone() {
     process.divider.divide(|_| true);
     let ended = process.lake.run(process.share.clone(), ready(())).await;
     assert!(matches!(ended, Err(LakeError::LogBehind { .. })), "{ended:?}");
+}
+
+/// Waits until the process tells so of its lake.
+async fn told(process: &Process, what: impl Fn(Option<&str>) -> bool) {
+    for _ in 0..2_000 {
+        if what(process.lake.status().error.as_deref()) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never told: {:?}", process.lake.status().error);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_here_late_is_waited_for_and_no_longer_than_that() {
+    const SECOND: i64 = 1_000_000;
+    let world = World::new();
+    let writer = world.process().await;
+    for number in 0..3 {
+        writer.log.append(spread(number)).await.expect("is acknowledged");
+    }
+    writer.lake.flush().await.expect("is written");
+    for comes in [true, false] {
+        // A topic of the same name, of which nothing is here yet.
+        let world = World { files: world.files.clone(), ..World::new() };
+        let process = world.process().await;
+        process.divider.divide(|_| true);
+        let (lake, share) = (process.lake.clone(), process.share.clone());
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let running = tokio::spawn(async move { lake.run(share, async { _ = stopped.await }).await });
+        told(&process, |error| error.is_some_and(|error| error.contains("log/0") && error.contains("after 0 s"))).await;
+        world.clock.set(NOW + 299 * SECOND);
+        told(&process, |error| error.is_some_and(|error| error.contains("after 299 s"))).await;
+        assert!(!running.is_finished());
+        if !comes {
+            world.clock.set(NOW + 300 * SECOND);
+            let ended = running.await.expect("no panic").expect_err("the log is another lake's");
+            assert!(matches!(ended, LakeError::LogBehind { .. }), "{ended:?}");
+            assert!(ended.to_string().contains("after 300 s of waiting: the log is older than the lake"), "{ended}");
+            continue;
+        }
+        for number in 0..3 {
+            process.log.append(spread(number)).await.expect("is acknowledged");
+        }
+        world.clock.set(NOW + 301 * SECOND);
+        told(&process, |error| error.is_none()).await;
+        process.log.append(spread(3)).await.expect("is acknowledged");
+        stop.send(()).expect("it runs");
+        running.await.expect("no panic").expect("is written");
+        assert_eq!((ids(&process.lake).await, process.lake.status().behind), (wanted(4), 0));
+    }
 }
