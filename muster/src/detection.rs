@@ -43,7 +43,10 @@ const RETRY: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_millis(500);
 /// So long a tick may take to come from the other processes before that is told.
 const PATIENCE: Duration = Duration::from_secs(30);
-const SNAPSHOT_EVENTS_MAX: usize = 200_000;
+/// To judge them again takes as long as to write the memory of some hundred thousand agents.
+const SNAPSHOT_EVENTS_MAX: usize = 1_000_000;
+/// The same where the log, which keeps them until then, has half of what it may.
+const SNAPSHOT_EVENTS_FULL_MAX: usize = 100_000;
 /// A tick is a second: so long until a snapshot when frames came, and when none did.
 const SNAPSHOT_TICKS_MAX: usize = 60;
 const SNAPSHOT_IDLE_TICKS_MAX: usize = 3_600;
@@ -99,8 +102,9 @@ struct Unsaved {
 }
 
 impl Unsaved {
-    fn is_due(&self) -> bool {
+    fn is_due(&self, log: &Log) -> bool {
         self.events >= SNAPSHOT_EVENTS_MAX
+            || (self.events >= SNAPSHOT_EVENTS_FULL_MAX && log.is_half_full())
             || (self.frames > 0 && self.ticks >= SNAPSHOT_TICKS_MAX)
             || self.ticks >= SNAPSHOT_IDLE_TICKS_MAX
     }
@@ -340,7 +344,7 @@ impl<'a> Judging<'a> {
         }
         self.role.show(&self.turn, &self.position);
         self.saved(runtime, false);
-        if self.exchange.is_none() && self.unsaved.is_due() && self.saving.is_none() {
+        if self.exchange.is_none() && self.unsaved.is_due(&self.role.log) && self.saving.is_none() {
             self.save(runtime)?;
         }
         if let Some(ended) = runtime.block_on(self.wait())? {

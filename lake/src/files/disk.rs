@@ -2,7 +2,7 @@
 //! folders 0700 on unix; what was there before keeps its mode.
 
 use std::fs;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -43,8 +43,20 @@ impl Disk {
 struct DiskFile(fs::File);
 
 impl File for DiskFile {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)
+    fn append_parts(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        let mut parts: Vec<IoSlice> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let mut left = parts.as_mut_slice();
+        // None of no bytes may be in front: writing it would look like a disk that takes nothing.
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            match self.0.write_vectored(left) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => IoSlice::advance_slices(&mut left, written),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {

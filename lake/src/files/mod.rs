@@ -24,8 +24,12 @@ pub use whole::{Whole, Wholes};
 
 /// A file open for appending.
 pub trait File: Send + Debug {
-    /// Appends all of `bytes`; on error an unknown prefix of them may be there.
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Appends all of the parts, one behind the other; on error an unknown prefix of them may be there.
+    fn append_parts(&mut self, parts: &[&[u8]]) -> io::Result<()>;
+    /// The same of one part.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.append_parts(&[bytes])
+    }
     /// Makes the file's bytes and length durable (not its directory entry).
     fn sync(&mut self) -> io::Result<()>;
     /// Cuts the file to `len` bytes; durable after [`sync`](Self::sync).

@@ -252,7 +252,8 @@ struct SimFile {
 }
 
 impl File for SimFile {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn append_parts(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        let bytes = parts.concat();
         let mut state = self.files.lock();
         let fate = match state.call()? {
             Fate::Works if !state.has_room(bytes.len() as u64) => Fate::Fails(Fault::NoSpace.error()),
@@ -260,13 +261,13 @@ impl File for SimFile {
         };
         let written = &mut state.nodes[self.node].written;
         match fate {
-            Fate::Works => written.extend_from_slice(bytes),
+            Fate::Works => written.extend_from_slice(&bytes),
             Fate::Fails(error) => {
                 written.extend_from_slice(&bytes[..bytes.len() / 2]);
                 return Err(error);
             }
             Fate::Cut => {
-                written.extend_from_slice(bytes);
+                written.extend_from_slice(&bytes);
                 return Err(power_lost());
             }
         }

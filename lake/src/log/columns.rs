@@ -41,12 +41,9 @@ impl Encoder {
         Encoder(encoder)
     }
 
-    /// Appends the record batch message of `batch`. The columns' bytes are copied once, from the batch to `bytes`.
-    pub(super) fn encode(&mut self, batch: &RecordBatch, bytes: &mut Vec<u8>) -> Result<(), ArrowError> {
-        let parts = self.0.encode(batch)?;
-        bytes.reserve(parts.iter().map(Buffer::len).sum());
-        parts.iter().for_each(|part| bytes.extend_from_slice(part));
-        Ok(())
+    /// The record batch message of `batch`, in parts: most are the columns' own bytes, not copied.
+    pub(super) fn encode(&mut self, batch: &RecordBatch) -> Result<Vec<Buffer>, ArrowError> {
+        self.0.encode(batch)
     }
 }
 
@@ -106,8 +103,7 @@ mod tests {
     #[test]
     fn a_batch_reads_back() {
         let batch = event::batch(&[EventRow { event_id: "a".into(), scopes: vec!["s".into()], ..EventRow::default() }]);
-        let mut bytes = Vec::new();
-        Encoder::new(&event::TABLE).encode(&batch, &mut bytes).expect("encodes");
+        let bytes = Encoder::new(&event::TABLE).encode(&batch).expect("encodes").concat();
         assert_eq!(rows(&bytes).expect("has a head"), 1);
         (0..bytes.len().min(200)).for_each(|cut| drop(rows(&bytes[..cut])));
         let read = decode(&schema_message(&event::TABLE), Buffer::from_vec(bytes), &event::TABLE).expect("decodes");

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, ListBuilder, RecordBatch, StringArray, StringBuilder};
+use arrow::buffer::Buffer;
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
@@ -17,30 +18,26 @@ use super::frame::{self, Header, Kind};
 use super::group::{Prepared, id_key};
 use super::{Appended, Frame, LogError, Payload, Rows};
 
-/// Bytes that a commit took and that are kept for the next: taking them anew costs the kernel more than filling them.
-const BYTES_KEPT_MAX: usize = 16 << 20;
-
 /// Makes frames' bytes; kept from one commit to the next.
 pub(super) struct Encoding {
     encoders: Vec<(Kind, Encoder)>,
-    /// The commit's frames.
-    pub(super) bytes: Vec<u8>,
+    /// The commit's frames, one behind the other. Most parts are the batches' own bytes.
+    parts: Vec<Buffer>,
 }
 
 impl Encoding {
     pub(super) fn new() -> Encoding {
         let encoder = |kind: Kind| kind.table().map(|table| (kind, Encoder::new(table)));
-        Encoding { encoders: Kind::BATCHES.into_iter().filter_map(encoder).collect(), bytes: Vec::new() }
+        Encoding { encoders: Kind::BATCHES.into_iter().filter_map(encoder).collect(), parts: Vec::new() }
     }
 
-    pub(super) fn clear(&mut self) {
-        self.bytes.clear();
-        self.bytes.shrink_to(BYTES_KEPT_MAX);
+    /// Takes what was encoded.
+    pub(super) fn take(&mut self) -> Vec<Buffer> {
+        std::mem::take(&mut self.parts)
     }
 
     fn push(&mut self, header: &Header, kind: Kind, payload: &Payload) -> Result<(), ArrowError> {
-        let Encoding { encoders, bytes } = self;
-        frame::push(bytes, header, |bytes| match payload {
+        let parts = match payload {
             Payload::Events(batch)
             | Payload::Quarantine(batch)
             | Payload::Ledger(batch)
@@ -48,18 +45,15 @@ impl Encoding {
             | Payload::Orders(batch)
             | Payload::Inventory(batch)
             | Payload::Verdicts(batch) => {
-                let encoder = encoders.iter_mut().find(|(of, _)| *of == kind);
-                encoder.expect("each kind of batch has an encoder").1.encode(batch, bytes)
+                let encoder = self.encoders.iter_mut().find(|(of, _)| *of == kind);
+                encoder.expect("each kind of batch has an encoder").1.encode(batch)?
             }
-            Payload::Control(value) => {
-                bytes.extend_from_slice(value.to_string().as_bytes());
-                Ok(())
-            }
-            Payload::Tick(micros) => {
-                bytes.extend_from_slice(&micros.to_le_bytes());
-                Ok(())
-            }
-        })
+            Payload::Control(value) => vec![Buffer::from(value.to_string().into_bytes())],
+            Payload::Tick(micros) => vec![Buffer::from(micros.to_le_bytes())],
+        };
+        self.parts.push(Buffer::from(frame::header(header, &parts)));
+        self.parts.extend(parts.into_iter().filter(|part| !part.is_empty()));
+        Ok(())
     }
 }
 
@@ -116,7 +110,6 @@ pub(super) fn make(
     windows: &mut Windows,
     encoding: &mut Encoding,
 ) -> Result<Commit, LogError> {
-    encoding.clear();
     let mut batches = Batches::default();
     let mut appended = Vec::with_capacity(groups.len());
     let (mut rows, mut quarantined) = (0, 0);
@@ -268,6 +261,7 @@ pub(super) fn encode(
     written_at: i64,
     encoding: &mut Encoding,
 ) -> Result<Vec<Arc<Frame>>, ArrowError> {
+    encoding.parts.clear();
     let ledger = if batches.ledger.is_empty() { vec![] } else { vec![ledger::batch(&batches.ledger)] };
     let mut payloads = batches.control;
     // Right behind their control frames: no event comes between what a person said and the row that says so.

@@ -172,6 +172,10 @@ impl Embedded {
         }
     }
 
+    pub(super) fn is_half_full(&self) -> bool {
+        self.shared.bytes() > self.config.log_bytes_max / 2
+    }
+
     pub(super) fn reserve(&self) -> Option<&Reserve> {
         self.shared.reserve()
     }

@@ -6,6 +6,7 @@
 //! Little endian. The payload of a batch is an Arrow IPC record batch message; the schema is in the segment's header.
 //! The place in its commit tells a torn commit from damage further up: see `recovery`.
 
+use arrow::buffer::Buffer;
 use schemas::{Table, alert, event, inventory, ledger, order, quarantine, verdict};
 
 use super::Payload;
@@ -86,26 +87,20 @@ impl Header {
     }
 }
 
-/// Appends a frame whose payload `fill` writes.
-pub(super) fn push<E>(
-    bytes: &mut Vec<u8>,
-    header: &Header,
-    fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-) -> Result<(), E> {
-    let start = bytes.len();
-    bytes.extend_from_slice(&MAGIC);
-    bytes.extend_from_slice(&[header.kind, u8::from(header.last) * LAST]);
-    bytes.extend_from_slice(&header.place.to_le_bytes());
-    bytes.extend_from_slice(&header.offset.to_le_bytes());
-    bytes.extend_from_slice(&header.written_at.to_le_bytes());
-    bytes.extend_from_slice(&[0; 8]);
-    fill(bytes)?;
-    let length = bytes.len() - start - HEADER_BYTES;
+/// The header of a frame, before a payload of these parts.
+pub(super) fn header(header: &Header, payload: &[Buffer]) -> [u8; HEADER_BYTES] {
+    let length = payload.iter().map(|part| part.len()).sum::<usize>();
     let length = u32::try_from(length).expect("a group's bytes are limited to 1 GiB");
-    bytes[start + 24..start + 28].copy_from_slice(&length.to_le_bytes());
-    let crc = checksum(&bytes[start..start + 28], &bytes[start + HEADER_BYTES..]);
-    bytes[start + 28..start + 32].copy_from_slice(&crc.to_le_bytes());
-    Ok(())
+    let mut bytes = [0; HEADER_BYTES];
+    bytes[..4].copy_from_slice(&MAGIC);
+    bytes[4..6].copy_from_slice(&[header.kind, u8::from(header.last) * LAST]);
+    bytes[6..8].copy_from_slice(&header.place.to_le_bytes());
+    bytes[8..16].copy_from_slice(&header.offset.to_le_bytes());
+    bytes[16..24].copy_from_slice(&header.written_at.to_le_bytes());
+    bytes[24..28].copy_from_slice(&length.to_le_bytes());
+    let crc = checksum(&bytes[..28], payload.iter().map(Buffer::as_slice));
+    bytes[28..].copy_from_slice(&crc.to_le_bytes());
+    bytes
 }
 
 /// The frame at the start of `bytes`: its header and its payload, or why there is none.
@@ -118,7 +113,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Header, &[u8]), &'static str> {
     }
     let length = u32::from_le_bytes(part(header, 24)) as usize;
     let payload = rest.get(..length).ok_or("a frame's payload is incomplete")?;
-    if checksum(&header[..28], payload) != u32::from_le_bytes(part(header, 28)) {
+    if checksum(&header[..28], [payload]) != u32::from_le_bytes(part(header, 28)) {
         return Err("a frame's checksum differs");
     }
     let header = Header {
@@ -137,8 +132,8 @@ fn part<const N: usize>(header: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
     part
 }
 
-fn checksum(header: &[u8], payload: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(header), payload)
+fn checksum<'a>(header: &[u8], payload: impl IntoIterator<Item = &'a [u8]>) -> u32 {
+    payload.into_iter().fold(crc32c::crc32c(header), crc32c::crc32c_append)
 }
 
 #[cfg(test)]
@@ -148,12 +143,8 @@ mod tests {
     #[test]
     fn a_frame_reads_back_and_any_changed_bit_shows() {
         let header = Header { kind: 7, last: true, place: 3, offset: 9, written_at: -5 };
-        let mut bytes = Vec::new();
-        let fill = |out: &mut Vec<u8>| {
-            out.extend_from_slice(b"payload");
-            Ok::<(), ()>(())
-        };
-        push(&mut bytes, &header, fill).expect("filling does not fail");
+        let mut bytes = super::header(&header, &[&b"pay"[..], b"", b"load"].map(Buffer::from)).to_vec();
+        bytes.extend_from_slice(b"payload");
         assert_eq!(parse(&bytes), Ok((header, &b"payload"[..])));
         for bit in 0..bytes.len() * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);

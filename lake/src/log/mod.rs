@@ -302,6 +302,14 @@ impl Log {
         self.reserve().into_iter().for_each(Reserve::restore);
     }
 
+    /// Whether the segments have half of `log_bytes_max`. Kafka has no limit that is known here.
+    pub fn is_half_full(&self) -> bool {
+        match self {
+            Log::Embedded(log) => log.is_half_full(),
+            Log::Kafka(_) => false,
+        }
+    }
+
     /// Whether appends are refused because the reserve is used.
     pub fn reserve_is_spent(&self) -> bool {
         self.reserve().is_some_and(Reserve::is_spent)

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
+use arrow::buffer::Buffer;
 use tokio::sync::oneshot;
 
 use super::commit::{self, Encoding, Windows};
@@ -106,8 +107,8 @@ impl Writer {
         let made = commit::make(groups, offset, self.clock.now_micros(), &mut self.windows, &mut self.encoding);
         let written = made.and_then(|mut commit| {
             if !commit.frames.is_empty() {
-                self.write()?;
-                let bytes = self.encoding.bytes.len() as u64;
+                let parts = self.encoding.take();
+                let bytes = self.write(&parts)?;
                 self.shared.publish(std::mem::take(&mut commit.frames), bytes, commit.ids);
             }
             Ok(commit.appended)
@@ -119,9 +120,11 @@ impl Writer {
         written
     }
 
-    /// Makes the commit durable at the end of the active segment, a new one where it would grow too large.
-    fn write(&mut self) -> Result<(), LogError> {
-        let bytes = self.encoding.bytes.len() as u64;
+    /// Makes the commit's bytes durable at the end of the active segment, a new one where it would grow too large. Tells how
+    /// many they are.
+    fn write(&mut self, parts: &[Buffer]) -> Result<u64, LogError> {
+        let parts: Vec<&[u8]> = parts.iter().map(Buffer::as_slice).collect();
+        let bytes = parts.iter().map(|part| part.len() as u64).sum();
         if let Err(error) = self.release(bytes) {
             // Releasing comes again with the next commit; what it leaves behind only takes room.
             tracing::warn!(%error, "a segment could not be released");
@@ -141,7 +144,7 @@ impl Writer {
             self.roll()?;
         }
         let (path, start, _) = self.shared.active();
-        if let Err(error) = self.file.append(&self.encoding.bytes) {
+        if let Err(error) = self.file.append_parts(&parts) {
             let cut = self.file.truncate(start).and_then(|()| self.file.sync());
             cut.map_err(|error| LogError::sync(&path, &error))?;
             let error = LogError::io(&path, error);
@@ -155,7 +158,7 @@ impl Writer {
         // Readers that keep up have it from the cache of frames. Its pages serve the next commit: new ones cost the kernel
         // several times as much as what is copied into them.
         self.file.forget(start..start + bytes);
-        Ok(())
+        Ok(bytes)
     }
 
     /// Begins a new segment. One that could not be begun must be gone before the old one grows: it would overlap.

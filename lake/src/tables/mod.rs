@@ -186,9 +186,8 @@ pub enum LakeError {
     #[error("table {table}: {source}")]
     Parquet { table: &'static str, source: parquet::errors::ParquetError },
     #[error(
-        "table {table} holds rows up to offset {position} of the log {name}, but that ends at {end} here, after \
-         {waited_secs} s of waiting{}",
-        verdict(*.last)
+        "table {table} holds rows up to offset {position} of the log {name}, but that log ends at {end} here{}",
+        verdict(*.waited_secs, *.last)
     )]
     LogBehind { name: String, table: &'static str, position: i64, end: u64, waited_secs: u64, last: bool },
     #[error(
@@ -398,8 +397,10 @@ impl Lake {
 }
 
 /// What the error of a log that is behind comes to.
-fn verdict(last: bool) -> &'static str {
-    if last { ": the log is older than the lake, or another lake's (`lake.log_behind_secs`)" } else { "" }
+fn verdict(waited_secs: u64, last: bool) -> String {
+    let waited = if waited_secs > 0 || !last { format!(", after {waited_secs} s of waiting") } else { String::new() };
+    let means = if last { ": the log is older than the lake, or another lake's" } else { "" };
+    waited + means
 }
 
 /// Positions that are stored in a file of their own; 0 where there is none.

@@ -259,8 +259,10 @@ fn ahead(log: &Log, tables: &[TableState], next: u64, sequence: usize, waited_se
     let held = tables.iter().map(|table| (table.table.name, table.position(sequence)));
     let held = held.chain([(NEXT, next as i64 - 1)]).find(|(_, position)| *position >= end as i64);
     held.map(|(table, position)| {
-        let name = log.name(sequence);
-        LakeError::LogBehind { name, table, position, end, waited_secs, last: false }
+        // Nobody else writes to an embedded log: there is nothing to wait for.
+        let (name, last) = (log.name(sequence), !log.is_shared());
+        let waited_secs = if last { 0 } else { waited_secs };
+        LakeError::LogBehind { name, table, position, end, waited_secs, last }
     })
 }
 

@@ -24,13 +24,12 @@ impl Writing {
 
     /// The value of a share's message.
     pub(super) fn write(&mut self, share: &mut Share, written_at: i64) -> Result<Vec<u8>, LogError> {
-        self.encoding.clear();
         let frames = commit::encode(std::mem::take(&mut share.batches), 0, written_at, &mut self.encoding);
         let frames = frames.map_err(|error| LogError::Fatal(error.to_string()))?;
         let kinds: Vec<u8> = frames.iter().map(|frame| Kind::of_payload(&frame.payload) as u8).collect();
         let used = self.schemas.iter().filter(|(kind, _)| kinds.contains(kind)).cloned().collect();
         let mut bytes = segment::header(0, &used);
-        bytes.extend_from_slice(&self.encoding.bytes);
+        self.encoding.take().iter().for_each(|part| bytes.extend_from_slice(part));
         Ok(bytes)
     }
 }

@@ -99,7 +99,7 @@ async fn a_log_older_than_the_lake_is_refused() {
     let other = SimFiles::new();
     copy(&files, &other, "lake");
     let refused = open(&other).await.map(|_| ()).unwrap_err();
-    assert!(refused.contains("the log ends at 0"), "{refused}");
+    assert!(refused.contains("that log ends at 0 here: the log is older than the lake"), "{refused}");
 }
 
 /// A call fails and the next attempt works: nothing is lost or doubled.
