@@ -103,7 +103,8 @@ mod tests {
     #[test]
     fn a_batch_reads_back() {
         let batch = event::batch(&[EventRow { event_id: "a".into(), scopes: vec!["s".into()], ..EventRow::default() }]);
-        let bytes = Encoder::new(&event::TABLE).encode(&batch).expect("encodes").concat();
+        let parts = Encoder::new(&event::TABLE).encode(&batch).expect("encodes");
+        let bytes = parts.iter().map(Buffer::as_slice).collect::<Vec<_>>().concat();
         assert_eq!(rows(&bytes).expect("has a head"), 1);
         (0..bytes.len().min(200)).for_each(|cut| drop(rows(&bytes[..cut])));
         let read = decode(&schema_message(&event::TABLE), Buffer::from_vec(bytes), &event::TABLE).expect("decodes");
