@@ -267,6 +267,8 @@ struct Judging<'a> {
     raised: HashSet<String>,
     /// Control frames of ticks to which not all sequences had come.
     told: Vec<String>,
+    /// Older cuts are being deleted.
+    pruning: Option<JoinHandle<()>>,
     unsaved: Unsaved,
     /// The tick of the last cut, and whether any sequence had frames since.
     cut: i64,
@@ -306,6 +308,7 @@ impl<'a> Judging<'a> {
             alerts: Vec::new(),
             raised,
             told: Vec::new(),
+            pruning: None,
             unsaved: Unsaved::default(),
             cut: time,
             active: false,
@@ -582,16 +585,17 @@ impl<'a> Judging<'a> {
     /// Begins to write a snapshot. Judging goes on meanwhile: alerts never wait for the place where the lake is.
     fn save(&mut self, runtime: &Handle) -> Result<()> {
         let files = self.files(self.time, &self.budget, &self.position)?;
-        let (memory, prunes) = (self.role.memory.clone(), self.turn.has(0).then(|| self.role.config.clone()));
-        let writing = runtime.spawn(async move {
-            memory.write(files).await?;
-            if let Some(config) = prunes
-                && let Err(error) = memory.prune(&config).await
-            {
-                tracing::warn!("older cuts of the detectors' memory cannot be deleted, and stay: {error:#}");
-            }
-            Ok(())
-        });
+        let memory = self.role.memory.clone();
+        let writing = runtime.spawn(async move { memory.write(files).await });
+        // Reading cuts back takes its time, and nobody waits for it.
+        if self.turn.has(0) && self.pruning.as_ref().is_none_or(JoinHandle::is_finished) {
+            let (memory, config) = (self.role.memory.clone(), self.role.config.clone());
+            self.pruning = Some(runtime.spawn(async move {
+                if let Err(error) = memory.prune(&config).await {
+                    tracing::warn!("older cuts of the detectors' memory cannot be deleted, and stay: {error:#}");
+                }
+            }));
+        }
         self.saving = Some((self.position.clone(), writing));
         self.unsaved = Unsaved::default();
         Ok(())

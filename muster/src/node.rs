@@ -15,7 +15,7 @@ use ingest::{InForce, Ingest, Sources};
 use lake::clock::Clock;
 use lake::files::{Disk, Files, Wholes};
 use lake::log::{Group, KafkaLogConfig, Log, LogConfig, LogError, Positions, Share};
-use lake::tables::Lake;
+use lake::tables::{Lake, LakeError};
 use query::Query;
 use respond::Responder;
 use respond::signer::Signer;
@@ -413,8 +413,9 @@ impl Node {
     }
 
     /// Resolves when every role of this process has taken all that is in the log now, of its own sequences: tables written,
-    /// alerts judged and handled. Says how many rows wait for other processes to write them to the tables.
-    pub(crate) async fn settle(&self) -> Result<u64> {
+    /// alerts judged and handled. Says how many rows wait for other processes to write them to the tables; nothing where they
+    /// are more than are read for it.
+    pub(crate) async fn settle(&self) -> Result<Option<u64>> {
         let mut polls = tokio::time::interval(Duration::from_millis(5));
         // Alerts make frames of their own, so the responder's end is asked for when the detectors are done.
         if let Some(shown) = &self.detected {
@@ -433,9 +434,13 @@ impl Node {
         }
         self.lake.flush().await.context("the lake cannot be written")?;
         if !self.log.is_shared() {
-            return Ok(0);
+            return Ok(Some(0));
         }
-        Ok(self.lake.snapshot().await.context("the log cannot be read")?.waiting_rows())
+        match self.lake.snapshot().await {
+            Ok(snapshot) => Ok(Some(snapshot.waiting_rows())),
+            Err(LakeError::Behind { .. }) => Ok(None),
+            Err(error) => Err(error).context("the log cannot be read"),
+        }
     }
 
     /// The store's status and that of the roles.

@@ -59,8 +59,8 @@ async fn ingest_file(
 /// What settling left.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Settled {
-    /// Rows of the log that other processes are to write to the tables.
-    pub(crate) rows_waiting: u64,
+    /// Rows of the log that other processes are to write to the tables; none where they were too many to count.
+    pub(crate) rows_waiting: Option<u64>,
 }
 
 /// Which inventory polls to run; all without a name.

@@ -277,14 +277,14 @@ impl RowBuilder {
     }
 
     /// Makes room for texts as long as those of the batch before, while there are no rows yet; of one column it is known
-    /// how many bytes there will be.
+    /// how many bytes there will be, and no other is given more: a batch before may have had few rows, and long ones.
     pub fn reserve(&mut self, rows: usize, (column, bytes): (usize, usize)) {
         if self.rows > 0 {
             return;
         }
         for (i, slot) in self.slots.iter_mut().enumerate() {
             let before = self.text_bytes[i] * rows / self.rows_before.max(1);
-            let room = if i == column { bytes } else { before + before / 8 };
+            let room = if i == column { bytes } else { (before + before / 8).min(bytes) };
             if let (1.., Slot::Str(builder)) = (room, slot) {
                 *builder = StringBuilder::with_capacity(rows, room);
             }

@@ -677,6 +677,7 @@ impl<'a> Compiler<'a> {
             }),
             "ip" => Function::Ip,
             "ip_only" => Function::IpOnly,
+            "before" | "after" | "part" if first.is_empty() => return Err("the separator is empty".into()),
             "before" => Function::Before(Separator::new(&first)),
             "after" => Function::After(Separator::new(&first)),
             "last" => Function::Last(first),

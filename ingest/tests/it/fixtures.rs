@@ -16,7 +16,7 @@ fn every_fixture_holds_and_is_recognised() {
 
 #[test]
 fn mistakes_are_named() {
-    let text = "title = \"x\"\n[columns]\ntime = \"t | epock s\"\nuser_idd = \"u\"\noutcome = \"'won'\"\naction = \"a[\"\nsession_id = { when = { a = { matches = \"(\" } }, take = \"b\" }\n";
+    let text = "title = \"x\"\n[columns]\ntime = \"t | epock s\"\nuser_idd = \"u\"\noutcome = \"'won'\"\naction = \"a[\"\nsession_id = { when = { a = { matches = \"(\" } }, take = \"b\" }\npurpose = \"p | before ''\"\n";
     let errors = Mapping::parse("x", "x.toml", text).expect_err("the mapping is wrong");
     let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
     let expected = [
@@ -24,6 +24,7 @@ fn mistakes_are_named() {
         "x.toml:4: columns.user_idd: unknown column; did you mean `user_id`?",
         "x.toml:5: columns.outcome: `won` is not one of: success, failure, denied, challenged, unknown",
         "x.toml:6: columns.action: `a[`: a `[` is not closed",
+        "x.toml:8: columns.purpose: `before`: the separator is empty",
     ];
     for line in expected {
         assert!(errors.iter().any(|e| e == line), "{line}\nis not in\n{}", errors.join("\n"));

@@ -146,7 +146,10 @@ impl LakeConfig {
             (self.flush_secs >= 1, "flush_secs: must be at least 1"),
             ((1..=86_400).contains(&self.log_behind_secs), "log_behind_secs: must be from 1 to 86,400"),
             (self.flush_bytes_max >= 1 << 20, "flush_bytes_max: must be at least 1 MiB"),
-            (self.flush_bytes_max <= 1 << 30, "flush_bytes_max: must be at most 1 GiB, a flush is sorted in memory"),
+            (
+                self.flush_bytes_max <= 1 << 29,
+                "flush_bytes_max: must be at most 512 MiB: a flush, twice as much after one that failed, is sorted in memory",
+            ),
             (self.tail_bytes_max >= self.flush_bytes_max, "tail_bytes_max: must be at least flush_bytes_max"),
             (self.file_bytes_max >= 1 << 20, "file_bytes_max: must be at least 1 MiB"),
             (self.file_bytes_max <= 256 << 20, "file_bytes_max: must be at most 256 MiB, files are merged in memory"),

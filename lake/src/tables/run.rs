@@ -42,7 +42,10 @@ impl Lake {
             if error.is_final() {
                 return Err(error);
             }
-            tracing::error!(%error, "writing to the lake failed and is tried again");
+            // Of a log that is here late, the first word is enough; how long it lasts is in the status.
+            if !matches!(error, LakeError::LogBehind { waited_secs: 1.., .. }) {
+                tracing::error!(%error, "writing to the lake failed and is tried again");
+            }
             writer.wait_again(self.clock.now_micros());
         }
     }

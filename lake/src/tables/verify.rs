@@ -177,7 +177,7 @@ impl Lake {
             log_from,
             log_until: self.log.ends(),
             tables_until: until,
-            rows_waiting: snapshot.waiting_rows(),
+            rows_waiting: if self.only_follows() { snapshot.waiting_rows() } else { 0 },
             counts: counts.into_values().collect(),
         })
     }

@@ -85,8 +85,9 @@ pub(crate) async fn run(command: &IngestFiles, config: Config) -> Result<ExitCod
             tell_waiting(settled.rows_waiting);
         }
         Way::Folder(node) => {
-            tell_waiting(node.settle().await?);
+            let settled = node.settle().await;
             node.shut_down().await?;
+            tell_waiting(settled?);
         }
     }
     done?;

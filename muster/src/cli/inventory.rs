@@ -55,9 +55,11 @@ pub(crate) async fn run(command: &InventoryCommand, config: Config) -> Result<Ex
         None => {
             let node = Node::open(config, Clock::system()).await?;
             let done = node.inventory.run_named(command.poll.as_deref()).await;
-            tell_waiting(node.settle().await?);
+            let settled = node.settle().await;
             node.shut_down().await?;
-            done?
+            let done = done?;
+            tell_waiting(settled?);
+            done
         }
     };
     match command.format {

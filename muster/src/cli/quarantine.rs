@@ -139,8 +139,9 @@ async fn drive(command: &Again, config: Config) -> Result<()> {
         None => {
             let node = Node::open_existing(config, Clock::system()).await?;
             let done = redrive(&node, &operator(tenant), &request).await?;
-            tell_waiting(node.settle().await?);
+            let settled = node.settle().await;
             node.shut_down().await?;
+            tell_waiting(settled?);
             done
         }
     };

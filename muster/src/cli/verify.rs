@@ -71,10 +71,14 @@ fn waiting(rows: u64) -> String {
     )
 }
 
-/// The same, after a command that answers something else.
-pub(crate) fn tell_waiting(rows: u64) {
-    if rows > 0 {
-        complain(&waiting(rows));
+/// The same, after a command that answers something else; of nothing, more rows wait than were counted.
+pub(crate) fn tell_waiting(rows: Option<u64>) {
+    match rows {
+        Some(0) => {}
+        Some(rows) => complain(&waiting(rows)),
+        None => {
+            complain("the tables are far behind the log: what was taken is in it, and SQL sees it when they catch up")
+        }
     }
 }
 

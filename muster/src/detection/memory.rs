@@ -3,7 +3,8 @@
 //! With the embedded log it is one file: position, what is left of the alert budgets, engine. Where several processes may
 //! divide the log it is *cuts*: the state of all sequences at one tick, each sequence's in a file `TOPIC/TICK/SEQUENCE` that
 //! its owner writes, and what all share in that of sequence 0. A cut counts when all its files are there, and all
-//! processes go on from the newest that counts; it is the same whoever wrote which file. The newest two are kept.
+//! processes go on from the newest that counts; it is the same whoever wrote which file. The newest two that can be read are
+//! kept, and deleted is what is older, once there are six.
 //!
 //! A file is positions, the length of what is left of the budgets, that as JSON, and the engine's own bytes; numbers take
 //! 8 bytes, lowest first. In a cut the positions are that of the sequence and that of the [exchange](super::exchange).

@@ -75,6 +75,27 @@ fn what_is_the_same_in_all_rows_is_given_once() {
 }
 
 #[test]
+fn one_long_text_reserves_nothing_for_thousands_of_short_ones() {
+    const LONG: usize = 1 << 20;
+    let mut rows = RowBuilder::new(&event::TABLE);
+    let mut batch = |count: i64, long: usize| {
+        let bytes = long.max(count as usize * 10);
+        rows.reserve(count as usize, (event::col::raw, bytes));
+        for number in 0..count {
+            put(&mut rows, number);
+            rows.str(event::col::agent_id, &"a".repeat(long));
+            rows.end_row();
+        }
+        for column in [event::col::tenant, event::col::source, event::col::door] {
+            rows.all_str(column, "here");
+        }
+        rows.finish().get_array_memory_size()
+    };
+    batch(1, LONG);
+    assert!(batch(1_000, 1) < 2 * LONG);
+}
+
+#[test]
 #[should_panic(expected = "required column tenant")]
 fn a_row_without_a_required_column_before_one_with_it_is_a_bug() {
     let mut rows = RowBuilder::new(&event::TABLE);

@@ -1,8 +1,9 @@
 //! A role that one process alone may have: that of the member of the role's consumer group which has partition 0.
 //!
 //! Nothing is read through the group. The partitions are divided by the members' names, and a name begins with the
-//! time at which its process began, so partition 0 stays with the first; who comes later is refused. A member that died is
-//! missed after some seconds. Where one was silent for so long that another came, the first goes on, and the other's log stops.
+//! time at which its process began by its own clock, so partition 0 stays with the first; who comes later is refused. Where
+//! clocks disagree the later one may be the first by name: then the role is its own, and the other's log stops, but never do both
+//! have it. A member that died is missed after some seconds. Where one was silent for so long that another came, the first goes on, and the other's log stops.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -34,7 +35,7 @@ pub(super) fn claim(shared: &Arc<Shared>, role: &str, began_micros: i64) -> Resu
     let consumer: BaseConsumer<Dividing> = consumer.map_err(|error| fetch::failed(topic, None, &error))?;
     consumer.subscribe(&[topic]).map_err(|error| fetch::failed(topic, None, &error))?;
     let claim = Claim { consumer, share, role: role.to_owned() };
-    claim.obtain(Duration::from_millis(shared.config.client.timeout_ms))?;
+    claim.obtain(Duration::from_millis(shared.config.client.timeout_ms).max(DEAD))?;
     let shared = shared.clone();
     let thread = std::thread::Builder::new().name(format!("log-{role}"));
     let thread = thread.spawn(move || claim.keep(&shared));
