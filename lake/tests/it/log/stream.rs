@@ -92,8 +92,8 @@ fn each_group_is_told_where_its_rows_are() {
         for (range, payload) in appended.events.iter().map(own) {
             let Payload::Events(batch) = payload else { panic!("no events at {n}") };
             let events = Events::new(batch).expect("has the columns");
-            let ids = range.enumerate().map(|(row, at)| events.event_id.value(at) == format!("{n}/{row}"));
-            assert!(ids.fold(true, |all, own| all && own), "group {n}");
+            let mut ids = range.enumerate();
+            assert!(ids.all(|(row, at)| events.event_id.value(at) == format!("{n}/{row}")), "group {n}");
         }
         let (range, Payload::Quarantine(batch)) = own(&appended.quarantine[0]) else { panic!("no refused row of {n}") };
         let refused = Quarantine::new(batch).expect("has the columns");

@@ -25,7 +25,7 @@ const TRIES: usize = 10;
 /// Calls of a life from one that fails to the next, unless `MUSTER_STRIDE` says otherwise.
 const STRIDE: usize = 113;
 /// The same for what takes rows away.
-const TAKEN_STRIDE: usize = 5;
+const TAKEN_STRIDE: usize = 11;
 
 fn log_of(files: &SimFiles, clock: &Clock) -> Arc<Log> {
     let log = LogConfig { segment_bytes_max: 20_000, duplicates_window: 1_000, ..LogConfig::default() };
