@@ -20,8 +20,6 @@ pub(crate) struct Columns<'a> {
     pub(crate) service: Texts<'a>,
     pub(crate) resource_type: Texts<'a>,
     pub(crate) resource_id: Texts<'a>,
-    pub(crate) resource_tenant: Texts<'a>,
-    pub(crate) org_id: Texts<'a>,
     pub(crate) token_id: Texts<'a>,
     pub(crate) credential_id: Texts<'a>,
     pub(crate) session_id: Texts<'a>,
@@ -58,7 +56,7 @@ impl<'a> Columns<'a> {
         }
         columns! {
             tenant: Texts, agent_id: Texts, action: Texts, effect: Texts, outcome: Texts, service: Texts,
-            resource_type: Texts, resource_id: Texts, resource_tenant: Texts, org_id: Texts, token_id: Texts,
+            resource_type: Texts, resource_id: Texts, token_id: Texts,
             credential_id: Texts, session_id: Texts, conversation_id: Texts, purpose: Texts, grant_id: Texts,
             source: Texts, event_id: Texts, src_ip: Texts, src_country: Texts, user_agent: Texts, flags: Lists,
             scopes: Lists, scopes_used: Lists, delegation: Chains, time: Numbers, received_at: Numbers,

@@ -152,7 +152,6 @@ impl Reader {
         let print = |of, name: &str| keyed.of(of, 0, name) as u32;
         let declared = columns.session_id.get(at).or_else(|| columns.conversation_id.get(at));
         let session = declared.map(|id| session_key(keyed, id)).or(shown[0].map(session_of_token));
-        let reached = columns.resource_tenant.get(at).or_else(|| columns.org_id.get(at));
         Row {
             events,
             at,
@@ -180,7 +179,7 @@ impl Reader {
             place: place(columns, at),
             scopes: columns.scopes.of(at).fold(None, add_scope),
             uses_scopes: columns.scopes_used.of(at).next().is_some(),
-            reached: reached.map(|name| self.organizations.of(name, |name| print(Of::Organization, name))),
+            reached: reached(events, at).map(|name| self.organizations.of(name, |name| print(Of::Organization, name))),
             grant: columns.grant_id.get(at).map(|name| print(Of::Grant, name)),
             hops: u8::try_from(hops).unwrap_or(u8::MAX),
             caller: caller.map_or(0, |id| self.callers.of(id, |id| print(Of::Hop, id))),

@@ -694,6 +694,8 @@ pub(crate) fn control_of(step: &OrderRow) -> Option<Value> {
 #[cfg(test)]
 mod division;
 #[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
 mod tests;
 
 #[cfg(test)]

@@ -168,15 +168,17 @@ impl Files for Disk {
     }
 }
 
-#[cfg_attr(not(target_os = "linux"), allow(unused_variables))]
+#[cfg(target_os = "linux")]
 fn forget(file: &fs::File, range: Range<u64>) {
-    #[cfg(target_os = "linux")]
     if let Some(length) = std::num::NonZeroU64::new(range.end.saturating_sub(range.start)) {
         // Up to the end is no length. Where the file system knows no such hint, nothing is lost.
         let length = Some(length).filter(|_| range.end < u64::MAX);
         let _ = rustix::fs::fadvise(file, range.start, length, rustix::fs::Advice::DontNeed);
     }
 }
+
+#[cfg(not(target_os = "linux"))]
+fn forget(_: &fs::File, _: Range<u64>) {}
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };

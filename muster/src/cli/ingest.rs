@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::sql::Tenant;
 use super::status::ledger;
-use super::verify::{answered, tell_waiting};
+use super::verify::{answered, leave, tell_waiting};
 use crate::client::{Client, SOCKET};
 use crate::config::Config;
 use crate::node::Node;
@@ -84,11 +84,7 @@ pub(crate) async fn run(command: &IngestFiles, config: Config) -> Result<ExitCod
             let settled: Settled = answered(client.post("/operator/settle", Vec::new()).await?)?;
             tell_waiting(settled.rows_waiting);
         }
-        Way::Folder(node) => {
-            let settled = node.settle().await;
-            node.shut_down().await?;
-            tell_waiting(settled?);
-        }
+        Way::Folder(node) => leave(&node).await?,
     }
     done?;
     Ok(ExitCode::SUCCESS)

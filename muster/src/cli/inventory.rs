@@ -8,7 +8,7 @@ use ingest::inventory::Snapshot;
 use ingest::inventory::provider::{Provider, built_in, names};
 use lake::clock::Clock;
 
-use super::verify::tell_waiting;
+use super::verify::leave;
 use crate::client::{Client, SOCKET};
 use crate::config::Config;
 use crate::node::Node;
@@ -55,10 +55,9 @@ pub(crate) async fn run(command: &InventoryCommand, config: Config) -> Result<Ex
         None => {
             let node = Node::open(config, Clock::system()).await?;
             let done = node.inventory.run_named(command.poll.as_deref()).await;
-            let settled = node.settle().await;
-            node.shut_down().await?;
+            let left = leave(&node).await;
             let done = done?;
-            tell_waiting(settled?);
+            left?;
             done
         }
     };

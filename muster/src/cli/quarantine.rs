@@ -8,7 +8,7 @@ use ingest::redrive::Redriven;
 use lake::clock::Clock;
 
 use super::sql::{Tenant, ask, ask_json};
-use super::verify::tell_waiting;
+use super::verify::leave;
 use crate::client::{Access, Client, SOCKET};
 use crate::config::Config;
 use crate::node::Node;
@@ -139,9 +139,7 @@ async fn drive(command: &Again, config: Config) -> Result<()> {
         None => {
             let node = Node::open_existing(config, Clock::system()).await?;
             let done = redrive(&node, &operator(tenant), &request).await?;
-            let settled = node.settle().await;
-            node.shut_down().await?;
-            tell_waiting(settled?);
+            leave(&node).await?;
             done
         }
     };

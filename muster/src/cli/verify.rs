@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::client::Access;
 use crate::config::Config;
+use crate::node::Node;
 use crate::output::{self, Format, complain, grouped};
 
 #[derive(Args)]
@@ -80,6 +81,14 @@ pub(crate) fn tell_waiting(rows: Option<u64>) {
             complain("the tables are far behind the log: what was taken is in it, and SQL sees it when they catch up")
         }
     }
+}
+
+/// Ends what a command did in a data folder of no server: everything is taken, and what waits is told.
+pub(crate) async fn leave(node: &Node) -> Result<()> {
+    let settled = node.settle().await;
+    node.shut_down().await?;
+    tell_waiting(settled?);
+    Ok(())
 }
 
 fn told(found: &Verification) -> String {

@@ -20,7 +20,8 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::memory::{Cuts, Memory};
-use super::tests::{START, log_in_memory, turn};
+use super::samples::{START, row};
+use super::tests::{log_in_memory, turn};
 use super::{Detection, GROUP, control_of};
 
 const PARTITIONS: usize = 4;
@@ -37,30 +38,6 @@ enum Step {
     Order(OrderRow),
     Verdict(VerdictRow, Judgement),
     Tick(i64),
-}
-
-fn row(agent: i64, time: i64, (action, effect): (&str, &str)) -> EventRow {
-    let (name, tenant) = (format!("agent-{agent}"), if agent % 4 == 3 { "globex" } else { "acme" });
-    EventRow {
-        event_id: id::digest([name.as_bytes(), &time.to_le_bytes(), action.as_bytes()]),
-        time,
-        received_at: time,
-        event_day: id::day(time),
-        tenant: tenant.into(),
-        log_partition: id::partition(tenant, Some(&name), None, 64),
-        source: "envoy".into(),
-        door: "http".into(),
-        actor_kind: "agent".into(),
-        agent_id: Some(name),
-        agent_owner: (agent % 2 == 0).then(|| "payments".into()),
-        attribution: "agent_only".into(),
-        action: action.into(),
-        effect: effect.into(),
-        resource_id: Some(format!("thing/{}", agent % 3)),
-        outcome: "success".into(),
-        raw: format!("{{\"time\":{time}}}"),
-        ..EventRow::default()
-    }
 }
 
 /// What all agents do in half a day; now and then some do what they never did.

@@ -9,12 +9,11 @@ use lake::files::sim::SimFiles;
 use lake::files::{Files, Wholes};
 use lake::log::{Divider, Group, Log, LogConfig, Positions, Turn};
 use respond::budget::Budget;
-use schemas::{EventRow, event, id};
+use schemas::{EventRow, event};
 
 use super::exchange::{Exchange, Part, reach};
 use super::memory::{Cuts, Memory};
-
-pub(super) const START: i64 = 1_777_852_800_000_000;
+use super::samples::{START, row};
 
 pub(super) fn log_in_memory() -> Arc<Log> {
     let files: Arc<dyn Files> = Arc::new(SimFiles::new());
@@ -86,28 +85,6 @@ async fn what_others_handed_over_is_waited_for_but_not_for_ever() {
     reached.unwrap();
 }
 
-fn row(agent: &str, number: i64) -> EventRow {
-    let time = START + number * 1_000_000;
-    EventRow {
-        event_id: id::digest([agent.as_bytes(), &number.to_le_bytes()]),
-        time,
-        received_at: time,
-        event_day: id::day(time),
-        tenant: "acme".into(),
-        log_partition: id::partition("acme", Some(agent), None, 64),
-        source: "envoy".into(),
-        door: "http".into(),
-        actor_kind: "agent".into(),
-        agent_id: Some(agent.into()),
-        attribution: "agent_only".into(),
-        action: "GET /invoices".into(),
-        effect: "read".into(),
-        outcome: "success".into(),
-        raw: "{}".into(),
-        ..EventRow::default()
-    }
-}
-
 /// Three sequences' memory, where their files are, and an engine that knows more at every tick.
 struct Cutting {
     memory: Memory,
@@ -124,7 +101,7 @@ impl Cutting {
     }
 
     fn learn(&mut self, time: i64) {
-        let rows: Vec<EventRow> = (0..40).map(|agent| row(&format!("agent-{agent}"), time)).collect();
+        let rows: Vec<EventRow> = (0..40).map(|agent| row(agent, START + time * 1_000_000, ("list", "read"))).collect();
         self.engine.observe(&event::batch(&rows), &mut Vec::new()).unwrap();
         self.engine.tick(START + time, &mut Vec::new());
     }

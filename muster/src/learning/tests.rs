@@ -12,11 +12,10 @@ use schemas::{EventRow, alert, id};
 
 use super::*;
 use crate::detection::memory::{Memory, parts};
+use crate::detection::samples::{self, START};
 use crate::detection::{self, Detection};
 
 const DAY_MICROS: i64 = 86_400 * SECOND_MICROS;
-/// 2026-05-04.
-const START: i64 = 1_777_852_800 * SECOND_MICROS;
 const AGENTS: i64 = 8;
 
 /// A backfill: some days of work, received in order, about four events a second.
@@ -25,31 +24,11 @@ struct Backfill {
 }
 
 impl Backfill {
-    fn row(&mut self, agent: i64, time: i64, (action, effect): (&str, &str)) -> EventRow {
+    fn row(&mut self, agent: i64, time: i64, call: (&str, &str)) -> EventRow {
         self.received_at += 260_000;
         // Some were received before what stands before them.
         let late = if time.rem_euclid(7) == 3 { 3 * SECOND_MICROS } else { 0 };
-        let (name, tenant) = (format!("agent-{agent}"), if agent % 4 == 3 { "globex" } else { "acme" });
-        EventRow {
-            event_id: id::digest([name.as_bytes(), &time.to_le_bytes(), action.as_bytes()]),
-            time,
-            received_at: self.received_at - late,
-            event_day: id::day(time),
-            tenant: tenant.into(),
-            log_partition: id::partition(tenant, Some(&name), None, 64),
-            source: "envoy".into(),
-            door: "file".into(),
-            actor_kind: "agent".into(),
-            agent_id: Some(name),
-            agent_owner: (agent % 2 == 0).then(|| "payments".into()),
-            attribution: "agent_only".into(),
-            action: action.into(),
-            effect: effect.into(),
-            resource_id: Some(format!("thing/{}", agent % 3)),
-            outcome: "success".into(),
-            raw: format!("{{\"time\":{time}}}"),
-            ..EventRow::default()
-        }
+        EventRow { received_at: self.received_at - late, door: "file".into(), ..samples::row(agent, time, call) }
     }
 
     /// Two days of an agent come together, the last agent first: they arrive in another order than that of time.

@@ -47,6 +47,14 @@ fn put(rows: &mut RowBuilder, number: i64) {
     rows.i64(col::log_offset, 0);
 }
 
+/// Gives all rows the columns that [`put`] left out, and makes the batch.
+fn finish(rows: &mut RowBuilder) -> RecordBatch {
+    for column in [event::col::tenant, event::col::source, event::col::door] {
+        rows.all_str(column, "here");
+    }
+    rows.finish()
+}
+
 #[test]
 fn what_is_the_same_in_all_rows_is_given_once() {
     let mut rows = RowBuilder::new(&event::TABLE);
@@ -60,10 +68,7 @@ fn what_is_the_same_in_all_rows_is_given_once() {
             }
             rows.end_row();
         }
-        for column in [event::col::tenant, event::col::source, event::col::door] {
-            rows.all_str(column, "here");
-        }
-        let batch = rows.finish();
+        let batch = finish(&mut rows);
         let events = Events::new(&batch).expect("a batch of events");
         assert_eq!(batch.num_rows(), count);
         for number in 0..count {
@@ -86,10 +91,7 @@ fn one_long_text_reserves_nothing_for_thousands_of_short_ones() {
             rows.str(event::col::agent_id, &"a".repeat(long));
             rows.end_row();
         }
-        for column in [event::col::tenant, event::col::source, event::col::door] {
-            rows.all_str(column, "here");
-        }
-        rows.finish().get_array_memory_size()
+        finish(&mut rows).get_array_memory_size()
     };
     batch(1, LONG);
     assert!(batch(1_000, 1) < 2 * LONG);
