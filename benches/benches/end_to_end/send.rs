@@ -1,33 +1,30 @@
-//! The sender: batches of generated records over a few connections, each waiting for its answer before the next.
+//! The sender: batches of records over a few connections, each waiting for its answer before the next.
 //!
-//! One thread generates and a short queue holds what waits, so memory stays bounded. A full server is asked again.
+//! One thread writes them and a short queue holds what waits, so memory stays bounded. A full server is asked again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use benches::workload::Generator;
+use anyhow::{Result, anyhow};
 use bytes::Bytes;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
+use crate::records::Records;
 use crate::server::Door;
 
 const QUEUE_BATCHES: usize = 8;
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Sends every record; returns the bytes sent, once all are acknowledged.
-pub(crate) async fn all(door: &Door, mut generator: Generator, batch: u64, connections: u32) -> Result<u64> {
+pub(crate) async fn all(door: &Door, mut records: Records, batch: u64, connections: u32) -> Result<u64> {
     let (queue, waiting) = mpsc::channel(QUEUE_BATCHES);
     let waiting = Arc::new(Mutex::new(waiting));
-    let generating = std::thread::spawn(move || {
+    let writing = std::thread::spawn(move || -> Result<()> {
         loop {
-            let mut body = Vec::new();
-            for _ in 0..batch {
-                generator.write_record(&mut body);
-            }
+            let body = records.body(batch)?;
             if body.is_empty() || queue.blocking_send(body).is_err() {
-                return;
+                return Ok(());
             }
         }
     });
@@ -49,7 +46,7 @@ pub(crate) async fn all(door: &Door, mut generator: Generator, batch: u64, conne
         let bytes: Result<u64> = done?;
         sent += bytes?;
     }
-    ensure!(generating.join().is_ok(), "the generator panicked");
+    writing.join().map_err(|_| anyhow!("whoever writes the records panicked"))??;
     Ok(sent)
 }
 

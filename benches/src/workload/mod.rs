@@ -270,6 +270,14 @@ mod tests {
     }
 
     #[test]
+    fn the_mapping_of_a_files_agent_events_holds() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("workload");
+        let sources = ingest::Sources::load(Some(&folder)).unwrap();
+        let report = ingest::fixtures::run(sources.get("agent_events").unwrap(), &folder);
+        assert_eq!((report.passed, report.failures), (1, vec![]));
+    }
+
+    #[test]
     fn every_line_is_a_record_of_its_vendor_in_order_of_time() {
         let time_of = |source, record: &Value| match source {
             Source::Envoy => record["start_time"].as_str().map(str::to_owned),
