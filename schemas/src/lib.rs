@@ -2,6 +2,7 @@
 //!
 //! - [`table`] holds the column kinds, the row builder and the `table!` macro;
 //! - [`event`], [`quarantine`], [`ledger`], [`alert`], [`verdict`], [`order`] and [`inventory`] declare one table each;
+//! - [`nulls`] are the columns without a value, most of a wide row;
 //! - [`docs`] turns a declaration into its reference page and its JSON Schema;
 //! - [`access`] says who is asking;
 //! - [`id`] makes the ids (events, alerts, orders) and the partition of an agent;
@@ -21,6 +22,7 @@ pub mod glob;
 pub mod id;
 pub mod inventory;
 pub mod ledger;
+pub mod nulls;
 pub mod order;
 pub mod problem;
 pub mod quarantine;

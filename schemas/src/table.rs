@@ -15,6 +15,8 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
+use crate::nulls::nulls;
+
 /// What a column holds. Lists name their items `element`, as Delta readers do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -90,6 +92,19 @@ impl std::fmt::Display for SchemaError {
 impl std::error::Error for SchemaError {}
 
 impl Kind {
+    pub const ALL: [Kind; 10] = [
+        Kind::Str,
+        Kind::Time,
+        Kind::Date,
+        Kind::Bool,
+        Kind::I32,
+        Kind::I64,
+        Kind::F64,
+        Kind::Strs,
+        Kind::Hops,
+        Kind::Bytes,
+    ];
+
     pub fn data_type(self) -> DataType {
         match self {
             Kind::Str => DataType::Utf8,
@@ -362,19 +377,25 @@ impl RowBuilder {
 
     /// The rows so far as a batch; the builder is empty afterwards and keeps its columns.
     pub fn finish(&mut self) -> RecordBatch {
-        for column in 0..self.slots.len() {
-            assert!(!self.is_set(column), "a row of {} is not ended", self.table.name);
-            let filled = std::mem::take(&mut self.filled[column]);
-            if filled < self.rows {
-                self.catch_up(column, filled);
-            }
-            if let Slot::Str(builder) = &self.slots[column] {
-                self.text_bytes[column] = builder.values_slice().len();
-            }
-        }
+        let arrays = (0..self.slots.len()).map(|column| self.finish_column(column)).collect();
         self.rows_before = std::mem::take(&mut self.rows);
-        let arrays = self.slots.iter_mut().map(Slot::finish).collect();
         RecordBatch::try_new(self.schema.clone(), arrays).expect("builders make the declared columns")
+    }
+
+    fn finish_column(&mut self, column: usize) -> ArrayRef {
+        let Table { name, columns, .. } = self.table;
+        assert!(!self.is_set(column), "a row of {name} is not ended");
+        if let Slot::Str(builder) = &self.slots[column] {
+            self.text_bytes[column] = builder.values_slice().len();
+        }
+        let filled = std::mem::take(&mut self.filled[column]);
+        if filled == 0 && !columns[column].required {
+            return nulls(self.schema.field(column).data_type(), self.rows);
+        }
+        if filled < self.rows {
+            self.catch_up(column, filled);
+        }
+        self.slots[column].finish()
     }
 }
 

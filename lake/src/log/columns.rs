@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, new_null_array};
+use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch};
 use arrow::buffer::Buffer;
 use arrow::error::ArrowError;
 use arrow::ipc::MetadataVersion;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions, StreamEncoder, write_message};
 use schemas::Table;
+use schemas::nulls::nulls;
 
 /// Buffers aligned to 8 bytes, which is what their types need: at the usual 64, a frame of few rows is mostly padding.
 fn options() -> IpcWriteOptions {
@@ -76,7 +77,7 @@ fn by_name(batch: &RecordBatch, table: &Table) -> Result<RecordBatch, ArrowError
     }
     let column = |column: &schemas::Column| match batch.column_by_name(column.name) {
         Some(array) => array.clone(),
-        None => new_null_array(&column.kind.data_type(), batch.num_rows()),
+        None => nulls(&column.kind.data_type(), batch.num_rows()),
     };
     RecordBatch::try_new(schema, table.columns.iter().map(column).collect())
 }
@@ -95,6 +96,7 @@ pub(super) fn place(batch: RecordBatch, table: &Table, offset: u64) -> Result<Re
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::new_null_array;
     use arrow::datatypes::{DataType, Field, Schema};
     use schemas::event::{self, EventRow, Events};
 

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, ListBuilder, RecordBatch, StringArray, StringBuilder};
 use arrow::buffer::Buffer;
-use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::DataType;
+use arrow::compute::{concat, filter_record_batch};
+use arrow::datatypes::{DataType, Field};
 use arrow::error::ArrowError;
+use schemas::nulls::nulls;
 use schemas::{Events, event, id, ledger};
 
 use super::columns::{self, Encoder};
@@ -293,9 +294,22 @@ fn joined(
     match batches.as_slice() {
         [] => {}
         [one] => payloads.push(make(one.clone())),
-        [first, ..] => payloads.push(make(concat_batches(&first.schema(), &batches)?)),
+        [first, ..] => payloads.push(make(joined_rows(first, &batches)?)),
     }
     Ok(())
+}
+
+/// The rows of `batches`, of which `first` is the first, as one batch.
+fn joined_rows(first: &RecordBatch, batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
+    let rows = batches.iter().map(RecordBatch::num_rows).sum();
+    let column = |(i, field): (usize, &Arc<Field>)| {
+        if batches.iter().all(|batch| batch.column(i).null_count() == batch.num_rows()) {
+            return Ok(nulls(field.data_type(), rows));
+        }
+        concat(&batches.iter().map(|batch| batch.column(i).as_ref()).collect::<Vec<_>>())
+    };
+    let columns = first.schema_ref().fields().iter().enumerate().map(column).collect::<Result<_, _>>()?;
+    RecordBatch::try_new(first.schema(), columns)
 }
 
 /// The payload with its log columns filled.

@@ -43,7 +43,7 @@ impl Default for LogConfig {
             group_rows_max: 65_536,
             group_bytes_max: 64 << 20,
             linger_ms: 0,
-            cache_bytes_max: 64 << 20,
+            cache_bytes_max: 32 << 20,
             duplicates_window: 262_144,
             kafka: None,
         }

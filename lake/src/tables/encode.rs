@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Date32Array, RecordBatch, StringArray, StringViewArray, new_null_array};
+use arrow::array::{Array, ArrayRef, Date32Array, RecordBatch, StringArray, StringViewArray};
 use arrow::compute::interleave;
 use arrow::datatypes::Field;
 use arrow::error::ArrowError;
@@ -24,6 +24,7 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnPath;
+use schemas::nulls::nulls;
 use schemas::{Kind, Table};
 use serde_json::{Map, Value, json};
 
@@ -157,7 +158,7 @@ impl<'a> Gather<'a> {
 
     fn rows(&self, places: &[(usize, usize)]) -> Result<ArrayRef, ArrowError> {
         match self.parts.as_slice() {
-            [] => Ok(new_null_array(self.field.data_type(), places.len())),
+            [] => Ok(nulls(self.field.data_type(), places.len())),
             parts => interleave(&parts.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>(), places),
         }
     }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::row::{RowConverter, Rows, SortField};
@@ -14,6 +14,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 use schemas::Table;
+use schemas::nulls::nulls;
 
 use super::DAY;
 use super::encode::{DataFile, SORT, properties, stats};
@@ -72,7 +73,7 @@ fn by_name(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Parqu
         match batch.column_by_name(field.name()) {
             Some(column) if column.data_type() == field.data_type() => Ok(column.clone()),
             Some(column) => Ok(arrow::compute::cast(column, field.data_type())?),
-            None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+            None => Ok(nulls(field.data_type(), batch.num_rows())),
         }
     };
     let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;

@@ -128,7 +128,7 @@ impl Default for LakeConfig {
             s3: S3Config::default(),
             flush_secs: 30,
             log_behind_secs: 300,
-            flush_bytes_max: 64 << 20,
+            flush_bytes_max: 40 << 20,
             tail_bytes_max: 512 << 20,
             keep_minutes: 10,
             file_bytes_max: 64 << 20,
