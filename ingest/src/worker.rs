@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use arrow::buffer::Buffer;
 use bytes::Bytes;
 use lake::clock::Clock;
 use lake::log::{Group, Log, LogError, Payload, Positions};
@@ -191,9 +192,9 @@ impl Ingest {
             *next = end;
             return Ok(0);
         };
-        let mut taught = 0;
+        let (mut taught, mut room) = (0, Buffer::default());
         while !next.reaches(&end) {
-            for frame in self.log.read_all(next, REBUILD_BYTES_MAX)? {
+            for frame in self.log.read_through(next, REBUILD_BYTES_MAX, &mut room)? {
                 next.pass(frame.sequence, frame.offset + 1);
                 if let Payload::Events(events) = &frame.payload {
                     let learned = tokens.learn_rows(events, self.known.registry.as_ref(), now);

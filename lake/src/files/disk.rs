@@ -97,16 +97,17 @@ impl Files for Disk {
         Ok(modified.duration_since(UNIX_EPOCH).ok().map(|since| since.as_micros() as i64))
     }
 
-    fn read(&self, path: &Path, range: Range<u64>) -> io::Result<Vec<u8>> {
+    fn read_into(&self, path: &Path, range: Range<u64>, mut room: Vec<u8>) -> io::Result<Vec<u8>> {
         let mut file = fs::File::open(self.root.join(path))?;
         file.seek(SeekFrom::Start(range.start))?;
         let length = usize::try_from(range.end.saturating_sub(range.start)).map_err(io::Error::other)?;
-        let mut bytes = Vec::with_capacity(length);
-        file.take(length as u64).read_to_end(&mut bytes)?;
-        if bytes.len() < length {
+        room.clear();
+        room.reserve_exact(length);
+        file.take(length as u64).read_to_end(&mut room)?;
+        if room.len() < length {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(bytes)
+        Ok(room)
     }
 
     fn forget(&self, path: &Path) {

@@ -46,7 +46,11 @@ pub trait Files: Send + Sync + Debug {
     fn open(&self, path: &Path) -> io::Result<Box<dyn File>>;
     fn len(&self, path: &Path) -> io::Result<u64>;
     /// The bytes of `range`, all of them: a range past the end is `UnexpectedEof`.
-    fn read(&self, path: &Path, range: Range<u64>) -> io::Result<Vec<u8>>;
+    fn read(&self, path: &Path, range: Range<u64>) -> io::Result<Vec<u8>> {
+        self.read_into(path, range, Vec::new())
+    }
+    /// The same in the memory of `room`, whatever it holds: new memory for much that is read costs as much as reading it.
+    fn read_into(&self, path: &Path, range: Range<u64>, room: Vec<u8>) -> io::Result<Vec<u8>>;
     /// Names of the files (not folders) directly in `folder`, sorted; empty where the folder does not exist.
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
     /// All files at any depth below `folder` with their lengths, sorted; each path is `folder` joined with the rest,

@@ -324,12 +324,14 @@ impl Files for SimFiles {
         Ok(state.nodes[state.node(path)?].written.len() as u64)
     }
 
-    fn read(&self, path: &Path, range: Range<u64>) -> io::Result<Vec<u8>> {
+    fn read_into(&self, path: &Path, range: Range<u64>, mut room: Vec<u8>) -> io::Result<Vec<u8>> {
         let state = self.lock();
         state.powered()?;
         let bytes = &state.nodes[state.node(path)?].written;
         let bytes = bytes.get(range.start as usize..range.end as usize);
-        bytes.map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        room.clear();
+        room.extend_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(room)
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {

@@ -15,6 +15,7 @@ use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use arrow::buffer::Buffer;
 use tokio::sync::oneshot;
 
 use super::commit::{Encoding, Windows};
@@ -131,12 +132,24 @@ impl Embedded {
     /// Frames from `from` on, in order: at least one if `from < end`, then as many as `bytes_max` allows, seldom all of
     /// them at once. Works on a closed log too. Blocks on the disk where the frames are no longer in memory.
     pub fn read(&self, from: u64, bytes_max: usize) -> Result<Vec<Arc<Frame>>, LogError> {
-        if let Some(reason @ LogError::Fatal(_)) = self.shared.stopped() {
-            return Err(reason);
-        }
-        match self.shared.find(from, bytes_max)? {
+        match self.find(from, bytes_max)? {
             Found::Memory(frames) => Ok(frames),
             Found::Disk(place) => segment::read(&*self.files, &place, from, bytes_max),
+        }
+    }
+
+    /// The same for whoever reads much, and once. The frames of the call before must be gone for `room` to be used again.
+    pub fn read_through(&self, from: u64, bytes_max: usize, room: &mut Buffer) -> Result<Vec<Arc<Frame>>, LogError> {
+        match self.find(from, bytes_max)? {
+            Found::Memory(frames) => Ok(frames),
+            Found::Disk(place) => segment::read_through(&*self.files, &place, from, bytes_max, room),
+        }
+    }
+
+    fn find(&self, from: u64, bytes_max: usize) -> Result<Found, LogError> {
+        match self.shared.stopped() {
+            Some(reason @ LogError::Fatal(_)) => Err(reason),
+            _ => self.shared.find(from, bytes_max),
         }
     }
 

@@ -26,6 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::buffer::Buffer;
 use serde_json::Value;
 
 use crate::clock::Clock;
@@ -211,7 +212,21 @@ impl Log {
         self.read_of(&all, positions, bytes_max)
     }
 
-    /// The same for these sequences.
+    /// The same for whoever reads much, and once: where that is from the disk, in the memory of `room`, and without leaving
+    /// it in the system's. New memory for a log that is read whole costs several times as much as reading it.
+    pub fn read_through(
+        &self,
+        positions: &Positions,
+        bytes_max: usize,
+        room: &mut Buffer,
+    ) -> Result<Vec<Arc<Frame>>, LogError> {
+        match self {
+            Log::Embedded(log) => log.read_through(positions.get(0), bytes_max, room),
+            Log::Kafka(_) => self.read_all(positions, bytes_max),
+        }
+    }
+
+    /// The same as [`read_all`](Self::read_all) for these sequences.
     pub fn read_of(
         &self,
         sequences: &[usize],

@@ -36,13 +36,16 @@ pub(super) fn recover(files: &dyn Files, folder: &Path, windows: &mut Windows) -
     while drop_unused(files, folder, &firsts, &mut report)? {
         firsts.pop();
     }
-    let mut segments: Vec<Segment> = Vec::new();
+    let (mut segments, mut room): (Vec<Segment>, Vec<u8>) = Default::default();
     let mut newest = Newest { events: Vec::new(), alerts: Vec::new(), max: windows.events.max() };
     for (i, &first) in firsts.iter().enumerate().rev() {
         let path = segment::path(folder, first);
-        let bytes = read(files, &path)?;
-        let scan = Scan { path: &path, bytes, last: i + 1 == firsts.len(), with_ids: Vec::new() };
+        let bytes = read(files, &path, room)?;
+        // The system's copy goes: the next segment's takes its place.
+        files.forget(&path);
+        let mut scan = Scan { path: &path, bytes, last: i + 1 == firsts.len(), with_ids: Vec::new() };
         let segment = scan.run(first, &mut newest, &mut report)?;
+        room = scan.bytes.into_vec().unwrap_or_default();
         if let Some(after) = segments.last().filter(|after| after.first != segment.end) {
             return Err(LogError::corrupt(&after.path, 0, "offsets before it are missing"));
         }
@@ -55,16 +58,16 @@ pub(super) fn recover(files: &dyn Files, folder: &Path, windows: &mut Windows) -
     Ok(Recovered { segments, file, report })
 }
 
-fn read(files: &dyn Files, path: &Path) -> Result<Buffer, LogError> {
+fn read(files: &dyn Files, path: &Path, room: Vec<u8>) -> Result<Buffer, LogError> {
     let length = files.len(path).map_err(|error| LogError::io(path, error))?;
-    Ok(Buffer::from_vec(files.read(path, 0..length).map_err(|error| LogError::io(path, error))?))
+    Ok(Buffer::from_vec(files.read_into(path, 0..length, room).map_err(|error| LogError::io(path, error))?))
 }
 
 /// Removes the last segment if no frame in it ever became whole: it was begun and never used.
 fn drop_unused(files: &dyn Files, folder: &Path, firsts: &[u64], report: &mut Recovery) -> Result<bool, LogError> {
     let Some(&first) = firsts.last() else { return Ok(false) };
     let path = segment::path(folder, first);
-    let bytes = read(files, &path)?;
+    let bytes = read(files, &path, Vec::new())?;
     let begun = segment::parse_header(&bytes);
     if matches!(begun, Err(Flaw::Version(_))) || later_commit(&bytes, None) {
         return Ok(false);
@@ -158,7 +161,7 @@ struct Scan<'a> {
 
 impl Scan<'_> {
     /// The segment's whole commits; the ids that are wanted of them go to `newest`.
-    fn run(mut self, first: u64, newest: &mut Newest, report: &mut Recovery) -> Result<Segment, LogError> {
+    fn run(&mut self, first: u64, newest: &mut Newest, report: &mut Recovery) -> Result<Segment, LogError> {
         let (schemas, start) = match segment::parse_header(&self.bytes) {
             Ok((found, schemas, start)) if found == first => (schemas, start),
             Ok((found, ..)) => return Err(self.corrupt(0, format!("its header says it begins at offset {found}"))),

@@ -169,11 +169,36 @@ impl Segment {
 
 /// Frames of a block from offset `from` on: at least one, then as many as `bytes_max` allows.
 pub(super) fn read(files: &dyn Files, place: &Place, from: u64, bytes_max: usize) -> Result<Vec<Arc<Frame>>, LogError> {
+    read_into(files, place, from, bytes_max, &mut Buffer::default())
+}
+
+/// The same for whoever reads much, and once: in the memory of `room`, as far as no frame of the call before is held any
+/// more, and the system's copy goes.
+pub(super) fn read_through(
+    files: &dyn Files,
+    place: &Place,
+    from: u64,
+    bytes_max: usize,
+    room: &mut Buffer,
+) -> Result<Vec<Arc<Frame>>, LogError> {
+    let frames = read_into(files, place, from, bytes_max, room);
+    files.forget(&place.path);
+    frames
+}
+
+fn read_into(
+    files: &dyn Files,
+    place: &Place,
+    from: u64,
+    bytes_max: usize,
+    room: &mut Buffer,
+) -> Result<Vec<Arc<Frame>>, LogError> {
     let Place { path, end, schemas, block } = place;
-    let bytes = match files.read(path, block.clone()) {
+    let bytes = match files.read_into(path, block.clone(), std::mem::take(room).into_vec().unwrap_or_default()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(LogError::Gone { first: *end }),
         read => Buffer::from_vec(read.map_err(|error| LogError::io(path, error))?),
     };
+    *room = bytes.clone();
     let (mut frames, mut at, mut taken) = (Vec::new(), 0, 0);
     while at < bytes.len() {
         let corrupt = |reason: String| LogError::corrupt(path, block.start + at as u64, reason);

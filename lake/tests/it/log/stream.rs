@@ -1,5 +1,6 @@
 //! What readers see: every kind of frame, each event once, the same stream for every cut into groups.
 
+use arrow::buffer::Buffer;
 use lake::files::Files;
 use lake::files::sim::SimFiles;
 use lake::log::{Group, LogConfig, LogError, Payload, Rows};
@@ -45,6 +46,29 @@ fn every_kind_reads_back_from_memory_and_from_disk() {
     let (log, recovery) = open(&files, &uncached).expect("opens again");
     assert_eq!((recovery.frames, recovery.truncated_bytes), (8, 0));
     assert_eq!(format!("{:?}", frames(&log)), format!("{memory:?}"));
+}
+
+/// Frames that are still held keep the memory they were read into; those that are gone give it to the next.
+#[test]
+fn reading_through_gives_the_same_frames_whether_those_before_are_held_or_not() {
+    let uncached = LogConfig { cache_bytes_max: 0, ..small() };
+    let (log, _) = open(&SimFiles::new(), &uncached).expect("opens");
+    for number in 0..40 {
+        append(&log, events([(format!("{number}").as_str(), "r".repeat(number * 50).as_str())])).expect("appends");
+    }
+    let shown = |frames: &[Arc<Frame>]| frames.iter().map(|frame| format!("{frame:?}")).collect::<Vec<_>>();
+    let expected = shown(&frames(&log));
+    for holds in [true, false] {
+        let (mut room, mut next, mut seen, mut held) = (Buffer::default(), log.first(), Vec::new(), Vec::new());
+        while next < log.end() {
+            let read = log.read_through(next, 3000, &mut room).expect("reads");
+            next += read.len() as u64;
+            seen.extend(shown(&read));
+            held.extend(read.into_iter().filter(|_| holds));
+        }
+        assert_eq!(seen, expected);
+        assert!(!holds || shown(&held) == expected);
+    }
 }
 
 #[test]
