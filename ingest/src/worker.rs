@@ -29,8 +29,8 @@ pub(crate) const PIECE_RECORDS_MAX: usize = 8_192;
 pub(crate) const PIECE_BYTES_MAX: usize = 4 << 20;
 /// A larger body is normalized on a thread of its own, so that it does not hold up other requests.
 const INLINE_BYTES_MAX: usize = 64 << 10;
-/// The log is read in steps of this size.
-const REBUILD_BYTES_MAX: usize = 8 << 20;
+/// The log is read in steps of this size: no less than a commit of it may have, which would else be read twice.
+const REBUILD_BYTES_MAX: usize = 64 << 20;
 /// So much of a body is looked at to recognise its source.
 const SAMPLE_BYTES_MAX: usize = 64 << 10;
 

@@ -1,7 +1,7 @@
 //! Columns without a value: most of a wide row. They share their bytes, whatever batch they are in.
 //!
 //! Whoever counts a batch's memory counts what its buffers hold, shared or not; so there is a buffer for each size, and none
-//! is more than twice as long as it need be.
+//! of more than a few rows is more than twice as long as it need be.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use arrow::datatypes::DataType;
 
 use crate::table::Kind;
 
-const ROWS_LEAST: usize = 64;
+const ROWS_LEAST: usize = 8;
 /// Longer columns have bytes of their own.
 const ROWS_MOST: usize = 16_384;
 
@@ -23,7 +23,7 @@ pub fn nulls(of: &DataType, rows: usize) -> ArrayRef {
     }
 }
 
-/// For each kind of column, of so many rows and twice as many again.
+/// One for each size and kind of column: a size is twice the one before.
 static SHARED: LazyLock<Vec<ArrayRef>> = LazyLock::new(|| {
     let sizes = std::iter::successors(Some(ROWS_LEAST), |rows| Some(rows * 2)).take_while(|rows| *rows <= ROWS_MOST);
     let of_size = |rows| Kind::ALL.map(|kind| new_null_array(&kind.data_type(), rows));
@@ -37,7 +37,7 @@ mod tests {
     #[test]
     fn a_column_without_values_is_what_arrow_makes_and_counts_for_twice_that_at_most() {
         for kind in Kind::ALL {
-            for rows in [0, 1, 7, 64, 65, 1_000, ROWS_MOST, ROWS_MOST + 1] {
+            for rows in [0, 1, 7, 8, 9, 64, 65, 1_000, ROWS_MOST, ROWS_MOST + 1] {
                 let of = kind.data_type();
                 let (made, own) = (nulls(&of, rows), new_null_array(&of, rows));
                 assert_eq!((made.null_count(), &made), (rows, &own), "{kind:?}");

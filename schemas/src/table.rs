@@ -385,11 +385,16 @@ impl RowBuilder {
     fn finish_column(&mut self, column: usize) -> ArrayRef {
         let Table { name, columns, .. } = self.table;
         assert!(!self.is_set(column), "a row of {name} is not ended");
+        let reserved = self.text_bytes[column] > 0;
         if let Slot::Str(builder) = &self.slots[column] {
             self.text_bytes[column] = builder.values_slice().len();
         }
         let filled = std::mem::take(&mut self.filled[column]);
         if filled == 0 && !columns[column].required {
+            if reserved {
+                // The room was made in vain, and goes.
+                self.slots[column].finish();
+            }
             return nulls(self.schema.field(column).data_type(), self.rows);
         }
         if filled < self.rows {

@@ -70,7 +70,7 @@ impl Arguments {
         if self.records.is_some() { FILE_SOURCE } else { &self.source }
     }
 
-    /// The first `count` records; fewer where the file has no more.
+    /// The first `count` records.
     fn records(&self, count: u64) -> Result<Records> {
         if let Some(file) = &self.records {
             return Records::of_file(file, count);
@@ -89,7 +89,8 @@ async fn main() -> Result<()> {
     let built_into = built_into.to_string_lossy().into_owned();
     // In the target folder and not in the system's temporary one, which may be memory: fsync must reach a disk.
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let server = Server::start(&program, folder.path(), &format!("ingest.sources_folder = {FILE_MAPPING:?}"))?;
+    let mapping = arguments.records.as_ref().map(|_| format!("ingest.sources_folder = {FILE_MAPPING:?}"));
+    let server = Server::start(&program, folder.path(), &mapping.unwrap_or_default())?;
     println!("server {} on {}", server.pid(), folder.path().display());
     tokio::time::sleep(Duration::from_secs(arguments.wait_secs)).await;
     let report = tokio::time::timeout(PATIENCE, measure(&arguments, floor_secs, built_into, &server)).await;
@@ -130,8 +131,8 @@ async fn measure(arguments: &Arguments, parse_secs: f64, built_into: String, ser
 
 /// Processor seconds that parsing alone takes for a record.
 fn floor(arguments: &Arguments) -> Result<f64> {
-    let body = arguments.records(FLOOR_RECORDS)?.body(FLOOR_RECORDS)?;
-    let count = body.iter().filter(|&&byte| byte == b'\n').count();
+    let count = arguments.events.min(FLOOR_RECORDS);
+    let body = arguments.records(count)?.body(count)?;
     let start = thread_time();
     ensure!(parse(&body) == 0, "the records are not JSON");
     Ok((thread_time() - start).as_secs_f64() / count as f64)

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use benches::workload::{Generator, Spec};
 
 pub(crate) enum Records {
@@ -32,7 +32,10 @@ impl Records {
                 Records::Generated(generator) => _ = generator.write_record(&mut body),
                 Records::Lines(_, 0) => break,
                 Records::Lines(file, left) => {
-                    file.read_until(b'\n', &mut body)?;
+                    ensure!(
+                        file.read_until(b'\n', &mut body)? > 0,
+                        "the file has {left} records less than are to be sent"
+                    );
                     *left -= 1;
                 }
             }

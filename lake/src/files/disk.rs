@@ -102,7 +102,9 @@ impl Files for Disk {
         file.seek(SeekFrom::Start(range.start))?;
         let length = usize::try_from(range.end.saturating_sub(range.start)).map_err(io::Error::other)?;
         room.clear();
-        room.reserve_exact(length);
+        if room.capacity() < length {
+            room = Vec::with_capacity(length);
+        }
         file.take(length as u64).read_to_end(&mut room)?;
         if room.len() < length {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -110,9 +112,9 @@ impl Files for Disk {
         Ok(room)
     }
 
-    fn forget(&self, path: &Path) {
+    fn forget(&self, path: &Path, range: Range<u64>) {
         if let Ok(file) = fs::File::open(self.root.join(path)) {
-            forget(&file, 0..u64::MAX);
+            forget(&file, range);
         }
     }
 
@@ -232,7 +234,7 @@ mod tests {
             file.sync().expect("syncs");
             file.forget(start..written.len() as u64);
         }
-        files.forget(Path::new("x"));
+        files.forget(Path::new("x"), 0..u64::MAX);
         assert_eq!(files.read(Path::new("x"), 0..written.len() as u64).expect("reads"), written);
     }
 }

@@ -49,7 +49,7 @@ pub trait Files: Send + Sync + Debug {
     fn read(&self, path: &Path, range: Range<u64>) -> io::Result<Vec<u8>> {
         self.read_into(path, range, Vec::new())
     }
-    /// The same in the memory of `room`, whatever it holds: new memory for much that is read costs as much as reading it.
+    /// The same in the memory of `room`, whatever it holds: new memory for much that is read can cost more than reading it.
     fn read_into(&self, path: &Path, range: Range<u64>, room: Vec<u8>) -> io::Result<Vec<u8>>;
     /// Names of the files (not folders) directly in `folder`, sorted; empty where the folder does not exist.
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
@@ -60,8 +60,8 @@ pub trait Files: Send + Sync + Debug {
     fn modified_micros(&self, _: &Path) -> io::Result<Option<i64>> {
         Ok(None)
     }
-    /// The same as [`File::forget`] for all of a file.
-    fn forget(&self, _: &Path) {}
+    /// The same as [`File::forget`]; up to `u64::MAX` is to the file's end.
+    fn forget(&self, _: &Path, _: Range<u64>) {}
     /// Renames within one file system, replacing `to`. Survives a cut whole or not at all.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// The same where nothing is at `to`, else `AlreadyExists`: of several processes one wins.

@@ -213,7 +213,7 @@ impl Log {
     }
 
     /// The same for whoever reads much, and once: where that is from the disk, in the memory of `room`, and without leaving
-    /// it in the system's. New memory for a log that is read whole costs several times as much as reading it.
+    /// it in the system's.
     pub fn read_through(
         &self,
         positions: &Positions,

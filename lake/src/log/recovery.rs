@@ -42,7 +42,7 @@ pub(super) fn recover(files: &dyn Files, folder: &Path, windows: &mut Windows) -
         let path = segment::path(folder, first);
         let bytes = read(files, &path, room)?;
         // The system's copy goes: the next segment's takes its place.
-        files.forget(&path);
+        files.forget(&path, 0..u64::MAX);
         let mut scan = Scan { path: &path, bytes, last: i + 1 == firsts.len(), with_ids: Vec::new() };
         let segment = scan.run(first, &mut newest, &mut report)?;
         room = scan.bytes.into_vec().unwrap_or_default();

@@ -182,7 +182,7 @@ pub(super) fn read_through(
     room: &mut Buffer,
 ) -> Result<Vec<Arc<Frame>>, LogError> {
     let frames = read_into(files, place, from, bytes_max, room);
-    files.forget(&place.path);
+    files.forget(&place.path, place.block.clone());
     frames
 }
 

@@ -130,7 +130,7 @@ impl Writer {
             tracing::warn!(%error, "a segment could not be released");
         }
         while let Some(path) = self.shared.forgettable() {
-            self.files.forget(&path);
+            self.files.forget(&path, 0..u64::MAX);
         }
         if self.shared.reserve().is_some_and(Reserve::is_spent) {
             return Err(LogError::Full("the disk is full; its reserve is used to write the tables".to_owned()));

@@ -88,13 +88,19 @@ fn one_long_text_reserves_nothing_for_thousands_of_short_ones() {
         rows.reserve(count as usize, (event::col::raw, bytes));
         for number in 0..count {
             put(&mut rows, number);
-            rows.str(event::col::agent_id, &"a".repeat(long));
+            if long > 0 {
+                rows.str(event::col::agent_id, &"a".repeat(long));
+            }
             rows.end_row();
         }
         finish(&mut rows).get_array_memory_size()
     };
     batch(1, LONG);
     assert!(batch(1_000, 1) < 2 * LONG);
+    // Nor for a batch after one that had none.
+    batch(1, LONG);
+    batch(1_000, 0);
+    assert!(batch(1, 1) < LONG);
 }
 
 #[test]
