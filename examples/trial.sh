@@ -54,6 +54,20 @@ unsigned() { echo "$(encode '{"alg":"none"}').$(encode "$1").x"; }
 status() { curl -s -o /dev/null -w '%{http_code}' "$@"; }
 
 # The programs that are tried, where they are not installed.
+fetch_nginx() {
+    nginx=${NGINX:-$(command -v nginx || true)}
+    [ -z "$nginx" ] || return 0
+    nginx=$cache/nginx/usr/sbin/nginx
+    [ -x "$nginx" ] && return 0
+    mkdir "$work/nginx"
+    (cd "$work/nginx" && fetch_deb nginx) || fail "nginx is not to be had"
+    mkdir -p "$cache" && mv "$work/nginx/root" "$cache/nginx"
+}
+# Debian's packages, as they would be installed, in `root` of this folder. The list of them may have to be fetched first.
+fetch_deb() {
+    { apt-get download -q "$@" || { apt-get update -q && apt-get download -q "$@"; }; } > "$work/apt.log" 2>&1 || return 1
+    for _package in *.deb; do dpkg -x "$_package" root; done
+}
 fetch_envoy() {
     envoy=${ENVOY:-$(command -v envoy || true)}
     [ -z "$envoy" ] || return 0
